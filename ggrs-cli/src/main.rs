@@ -1,0 +1,2 @@
+//! The program `ggrs`.
+fn main() {}

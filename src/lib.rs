@@ -1,0 +1,2 @@
+//! The facade.
+pub use ggrs_core as core;
