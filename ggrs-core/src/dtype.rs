@@ -69,7 +69,12 @@ struct Row {
 }
 
 const fn row(name: &'static str, kind: DTypeKind, block_elems: usize, block_bytes: usize) -> Row {
-    Row { name, kind, block_elems, block_bytes }
+    Row {
+        name,
+        kind,
+        block_elems,
+        block_bytes,
+    }
 }
 
 impl DType {
@@ -157,7 +162,11 @@ impl DType {
 
     /// Bytes of a contiguous row of `elems` elements, or `None` if it does not end on a block or overflows.
     pub const fn row_bytes(self, elems: usize) -> Option<usize> {
-        let Row { block_elems, block_bytes, .. } = self.row();
+        let Row {
+            block_elems,
+            block_bytes,
+            ..
+        } = self.row();
         if elems % block_elems != 0 {
             return None;
         }
@@ -166,7 +175,9 @@ impl DType {
 
     /// The dtype with this name, in any letter case.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|d| d.name().eq_ignore_ascii_case(name))
+        Self::ALL
+            .into_iter()
+            .find(|d| d.name().eq_ignore_ascii_case(name))
     }
 }
 

@@ -1,1 +1,10 @@
-//! Placeholder.
+//! Graph-level tests of GGRS: the float64 oracle, fixtures computed elsewhere, tolerances, random inputs, sentinels.
+//!
+//! Everything here is for tests: it may panic on a test's own mistake, and no other crate depends on it.
+
+pub mod fixtures;
+pub mod nmse;
+pub mod oracle;
+pub mod random;
+pub mod sentinel;
+pub mod tolerance;

@@ -1,0 +1,233 @@
+//! What a device is to the rest of GGRS: small object-safe traits.
+//!
+//! The contract, stated once: a plan that reaches a device is valid. A device validates nothing that core has
+//! validated; it returns errors only for what the caller could not foresee (memory, a lost device, bad data in a
+//! tensor). Asked to run what it never routed, it is in front of a bug.
+
+mod buffer;
+mod capture;
+mod name;
+pub mod null;
+mod registry;
+mod route;
+mod runner;
+
+pub use buffer::{Buffer, BufferSlice, BufferUse, Generation, WeightForm, WeightSource};
+pub use capture::{Capture, CaptureState};
+pub use name::DeviceName;
+pub use registry::Registry;
+pub use route::{Precision, Route, RouteRequest, WeightUse};
+pub use runner::Runner;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::plan::{Plan, WeightSlot};
+use crate::{BindError, DeviceError, ExecError, TensorDesc, Unsupported};
+
+/// A family of devices: the CPU, CUDA, Vulkan.
+pub trait Backend: Send + Sync {
+    /// The name that users write before the colon.
+    fn name(&self) -> &'static str;
+
+    /// The devices there are. A missing driver is an empty list, not an error.
+    fn enumerate(&self) -> Result<Vec<DeviceInfo>, DeviceError>;
+
+    /// Opens a device.
+    fn open(&self, name: &DeviceName) -> Result<Arc<dyn Device>, DeviceError>;
+}
+
+/// What is known of a device without opening it.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct DeviceInfo {
+    /// As the user writes it.
+    pub name: DeviceName,
+    /// What the hardware calls itself.
+    pub hardware: String,
+    /// What it can do, in the words of its kind: "AVX-512 VNNI, 2 threads".
+    pub features: String,
+    /// Its memory.
+    pub memory: MemoryReport,
+}
+
+/// Memory of a device, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct MemoryReport {
+    /// All there is.
+    pub total: u64,
+    /// What can be had now.
+    pub free: u64,
+    /// What GGRS holds through this device.
+    pub held: u64,
+}
+
+/// Limits that planning must respect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Limits {
+    /// Offsets of values are multiples of this; a power of two.
+    pub alignment_bytes: u64,
+    /// The largest single buffer.
+    pub max_buffer_bytes: u64,
+}
+
+/// An open device.
+pub trait Device: Send + Sync {
+    /// What it is.
+    fn info(&self) -> DeviceInfo;
+
+    /// What planning must respect.
+    fn limits(&self) -> Limits;
+
+    /// Its memory now.
+    fn memory(&self) -> MemoryReport;
+
+    /// The kernel for an op on exactly these operands, or every candidate with its refusal.
+    fn route(&self, request: &RouteRequest<'_>) -> Result<Route, Unsupported>;
+
+    /// The form in which the device wants to keep a weight that these ops read.
+    fn weight_form(
+        &self,
+        desc: &TensorDesc,
+        uses: &[WeightUse<'_>],
+        precision: Precision,
+    ) -> WeightForm;
+
+    /// Bytes that a weight of this form takes.
+    fn weight_bytes(&self, desc: &TensorDesc, form: WeightForm) -> u64;
+
+    /// Memory of `bytes` bytes, zeroed.
+    fn alloc(&self, bytes: u64, usage: BufferUse) -> Result<Arc<dyn Buffer>, DeviceError>;
+
+    /// A weight in the plan's form. The source is in the file's layout.
+    fn load_weight(
+        &self,
+        slot: &WeightSlot,
+        source: WeightSource<'_>,
+    ) -> Result<Arc<dyn Buffer>, DeviceError>;
+
+    /// The original bytes of a weight, whatever its form.
+    fn read_weight(&self, slot: &WeightSlot, buffer: &dyn Buffer) -> Result<Vec<u8>, DeviceError>;
+
+    /// A queue for transfers and runs.
+    fn queue(&self) -> Result<Box<dyn Queue>, DeviceError>;
+
+    /// A plan with memory bound to it.
+    fn compile(
+        &self,
+        plan: &Arc<Plan>,
+        bindings: &Bindings,
+    ) -> Result<Box<dyn Executable>, BindError>;
+}
+
+/// Buffers for a plan's weights and states, by name.
+#[derive(Clone, Default)]
+pub struct Bindings {
+    buffers: HashMap<String, Arc<dyn Buffer>>,
+}
+
+impl Bindings {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Binds a buffer to the weight or state of this name.
+    pub fn insert(&mut self, name: impl Into<String>, buffer: Arc<dyn Buffer>) {
+        self.buffers.insert(name.into(), buffer);
+    }
+
+    /// The buffer of this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn Buffer>> {
+        self.buffers.get(name)
+    }
+
+    /// The buffers of a plan's weights and states in the plan's order, each checked for size and form.
+    pub fn resolve(&self, plan: &Plan) -> Result<Vec<Arc<dyn Buffer>>, BindError> {
+        let find = |kind, name: &str, desc: &TensorDesc, expected: u64| {
+            let Some(buffer) = self.buffers.get(name) else {
+                return Err(BindError::Missing {
+                    kind,
+                    name: name.to_owned(),
+                    desc: desc.clone(),
+                });
+            };
+            if buffer.bytes() < expected {
+                let (name, desc, got) = (name.to_owned(), desc.clone(), buffer.bytes());
+                return Err(BindError::Size {
+                    kind,
+                    name,
+                    desc,
+                    expected,
+                    got,
+                });
+            }
+            Ok(Arc::clone(buffer))
+        };
+        let mut buffers = Vec::with_capacity(plan.weights.len() + plan.states.len());
+        for w in &plan.weights {
+            let buffer = find("weight", &w.name, &w.desc, w.bytes)?;
+            if buffer.form() != w.form {
+                let (found, wanted) = (buffer.form().name(), w.form.name());
+                return Err(BindError::Form {
+                    name: w.name.clone(),
+                    found,
+                    wanted,
+                });
+            }
+            buffers.push(buffer);
+        }
+        for s in &plan.states {
+            buffers.push(find("state", &s.name, &s.desc, s.bytes)?);
+        }
+        Ok(buffers)
+    }
+}
+
+/// Transfers and runs in order.
+pub trait Queue: Send {
+    /// Copies host bytes to a buffer.
+    fn upload(&mut self, to: &BufferSlice, data: &[u8]) -> Result<(), DeviceError>;
+
+    /// Copies a buffer's bytes to the host; waits for what was submitted before.
+    fn download(&mut self, from: &BufferSlice, data: &mut [u8]) -> Result<(), ExecError>;
+
+    /// Copies between buffers of the same device.
+    fn copy(&mut self, from: &BufferSlice, to: &BufferSlice) -> Result<(), DeviceError>;
+
+    /// Sets every byte.
+    fn fill(&mut self, to: &BufferSlice, byte: u8) -> Result<(), DeviceError>;
+
+    /// Starts a run.
+    fn submit(&mut self, executable: &mut dyn Executable) -> Result<Fence, ExecError>;
+
+    /// Waits until everything up to the fence is done; reports what went wrong in it.
+    fn wait(&mut self, fence: Fence) -> Result<(), ExecError>;
+}
+
+/// A point in a queue's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Fence(pub u64);
+
+/// A plan with memory bound to it, ready to run any number of times.
+pub trait Executable: Send {
+    /// The plan.
+    fn plan(&self) -> &Arc<Plan>;
+
+    /// Where the value of an input is written before a run.
+    fn input(&self, index: usize) -> Option<BufferSlice>;
+
+    /// Where the value of an output is read after a run.
+    fn output(&self, index: usize) -> Option<BufferSlice>;
+
+    /// Runs once on the calling queue's behalf. Called by the device's own queue.
+    fn run(&mut self) -> Result<(), ExecError>;
+
+    /// Where capture stands.
+    fn capture_state(&self) -> CaptureState;
+
+    /// Records the next run, so that later runs replay it.
+    fn capture(&mut self) -> Result<(), ExecError>;
+
+    /// Drops a recording; runs are eager again.
+    fn release_capture(&mut self);
+}

@@ -1,0 +1,69 @@
+//! Routes: which kernel runs an op, and why.
+
+use std::borrow::Cow;
+
+use super::WeightForm;
+use crate::TensorDesc;
+use crate::ops::Op;
+
+/// How exact a plan computes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
+pub enum Precision {
+    /// Weights dequantised to F32, F32 activations and accumulation: what correctness is judged by.
+    Exact,
+    /// Activations may be quantised, matrix units of lower precision used.
+    #[default]
+    Fast,
+}
+
+impl Precision {
+    /// In words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Fast => "fast",
+        }
+    }
+}
+
+/// An op on the operands that the device will really see.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteRequest<'a> {
+    /// The op.
+    pub op: &'a Op,
+    /// Its operands.
+    pub inputs: &'a [&'a TensorDesc],
+    /// For each operand, the form it is kept in if it is a weight; `None` for everything else.
+    pub forms: &'a [Option<WeightForm>],
+    /// Its results.
+    pub outputs: &'a [&'a TensorDesc],
+    /// The plan's precision.
+    pub precision: Precision,
+}
+
+impl RouteRequest<'_> {
+    /// The form of operand `i` if it is a weight.
+    pub fn form(&self, i: usize) -> Option<WeightForm> {
+        self.forms.get(i).copied().flatten()
+    }
+}
+
+/// A kernel chosen for a node.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Route {
+    /// The kernel's name, from which the device finds it again.
+    pub kernel: Cow<'static, str>,
+    /// Why this one, in words for `explain`.
+    pub reason: Cow<'static, str>,
+    /// Working memory the kernel needs during the step.
+    pub scratch_bytes: u64,
+}
+
+/// One reader of a weight.
+#[derive(Clone, Copy, Debug)]
+pub struct WeightUse<'a> {
+    /// The op.
+    pub op: &'a Op,
+    /// Which operand the weight is.
+    pub operand: usize,
+}

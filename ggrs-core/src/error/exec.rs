@@ -1,0 +1,111 @@
+//! Errors of a run: bad data that only the run can see, and devices that fail.
+
+use crate::{DeviceError, NodeId};
+
+/// What a kernel may find wrong with data.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// An id outside its table.
+    IndexOutOfRange {
+        /// Which operand.
+        role: &'static str,
+        /// Row of the id.
+        row: usize,
+        /// The id.
+        index: i64,
+        /// Ids must be below this.
+        bound: usize,
+    },
+    /// A NaN where an order or a choice is wanted.
+    NotANumber {
+        /// Which operand.
+        role: &'static str,
+        /// Row of the NaN.
+        row: usize,
+    },
+    /// A kernel thread panicked: a bug in GGRS, contained.
+    Panicked,
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::IndexOutOfRange {
+                role,
+                row,
+                index,
+                bound,
+            } => {
+                write!(
+                    f,
+                    "{role} has {index} in row {row}, it must be below {bound}"
+                )
+            }
+            Self::NotANumber { role, row } => write!(
+                f,
+                "{role} has a NaN in row {row}: the model's weights or its input are damaged, or a value overflowed"
+            ),
+            Self::Panicked => {
+                f.write_str("the kernel panicked; this is a bug in the device, please report it")
+            }
+        }
+    }
+}
+
+/// Why a run failed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecError {
+    /// A kernel found bad data.
+    #[error("step {step}, {op} \"{node}\": {fault}")]
+    Fault {
+        /// Step of the plan.
+        step: usize,
+        /// The node's id in the plan's graph.
+        node_id: NodeId,
+        /// The node's name.
+        node: String,
+        /// The op's stem.
+        op: &'static str,
+        /// What was found.
+        fault: Fault,
+    },
+    /// A bound buffer was released or replaced since.
+    #[error("\"{name}\" was bound to a buffer that has been released since; bind it again")]
+    StaleBinding {
+        /// The weight or state.
+        name: String,
+    },
+    /// Data of the wrong length for an input or output.
+    #[error("\"{name}\" takes {expected} bytes, got {got}")]
+    DataBytes {
+        /// The input or output.
+        name: String,
+        /// Its size.
+        expected: usize,
+        /// Bytes given.
+        got: usize,
+    },
+    /// No such input or output.
+    #[error("the graph has no {kind} \"{name}\"; it has: {}", available.join(", "))]
+    NoSuch {
+        /// "input" or "output".
+        kind: &'static str,
+        /// The name.
+        name: String,
+        /// What there is.
+        available: Vec<String>,
+    },
+    /// A capture step out of turn.
+    #[error("cannot {asked} while the capture is {state}")]
+    Capture {
+        /// What was asked.
+        asked: &'static str,
+        /// The state it was in.
+        state: &'static str,
+    },
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}

@@ -1,0 +1,13 @@
+//! One error enum per stage. Each variant names what the user knows and, where there is one, the way out.
+
+mod device;
+mod exec;
+mod graph;
+mod op;
+mod plan;
+
+pub use device::{DeviceError, Refusal, RefusalReason, Unsupported};
+pub use exec::{ExecError, Fault};
+pub use graph::{GraphError, OperandInfo};
+pub use op::{DTypeSet, OpError};
+pub use plan::{BindError, PlanError};

@@ -1,0 +1,201 @@
+//! Mixture of experts: products with experts chosen per token, and the router as one op.
+
+use crate::ops::glu::GluKind;
+use crate::ops::matmul::same_weights;
+use crate::ops::operands::{Operand, fresh, one, positive};
+use crate::ops::{OpSpec, Operands, Outputs, bytes, elems, number};
+use crate::{DType, DTypeSet, Dim, OpError, Real, Shape, TensorDesc};
+
+/// Products with experts chosen per token: weights `[E, m, k]`, x `[T, n, k]` with `n` 1 or `n_used`, ids I32
+/// `[T, n_used]` -> F32 `[T, n_used, m]`: `out[t, j] = weights[ids[t, j]] @ x[t, min(j, n - 1)]`.
+///
+/// An id outside `0..E` is a fault of the run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MatMulId;
+
+fn product(weights: Operand<'_>, x: Operand<'_>, ids: Operand<'_>) -> Result<Shape, OpError> {
+    let weights = weights
+        .dtype(DTypeSet::Weights)?
+        .rank(3, "3 axes [experts, m, k]")?
+        .rows()?;
+    let x = x
+        .dtype(DTypeSet::Float)?
+        .rank(3, "3 axes [tokens, 1 or n_used, k]")?
+        .rows()?;
+    let ids = ids
+        .dtype(DTypeSet::I32)?
+        .rank(2, "2 axes [tokens, n_used]")?
+        .rows()?;
+    x.same(0, "inner size k", weights.role, weights.from_end(0))?;
+    ids.same(1, "number of tokens", x.role, x.from_end(2))?;
+    if x.from_end(1) != Dim::Fixed(1) {
+        x.same(1, "rows per token (1 or n_used)", ids.role, ids.from_end(0))?;
+    }
+    Ok(Shape::new([
+        x.from_end(2),
+        ids.from_end(0),
+        weights.from_end(1),
+    ]))
+}
+
+/// Bytes touched: only the experts that tokens chose are read, at most all of them.
+fn routed_bytes(banks: &[&TensorDesc], rest: &[&TensorDesc], outs: &[&TensorDesc]) -> f64 {
+    let rows = outs.first().map_or(0.0, |o| {
+        elems(o) / number(Some(o.shape.last().bound())).max(1.0)
+    });
+    let experts: f64 = banks
+        .iter()
+        .map(|w| {
+            let n = number(w.shape.dim(0).map(Dim::bound)).max(1.0);
+            bytes(w) * (rows / n).min(1.0)
+        })
+        .sum();
+    experts + rest.iter().chain(outs).map(|d| bytes(d)).sum::<f64>()
+}
+
+fn routed_flops(weights: Option<&&TensorDesc>, outs: &[&TensorDesc]) -> f64 {
+    let k = weights.map_or(0.0, |w| number(Some(w.shape.last().bound())));
+    2.0 * k * outs.first().map_or(0.0, |o| elems(o))
+}
+
+impl OpSpec for MatMulId {
+    fn stem(&self) -> &'static str {
+        "matmul_id"
+    }
+
+    fn roles(&self) -> &'static [&'static str] {
+        &["expert weights", "x", "expert ids"]
+    }
+
+    fn infer(&self, ins: &Operands<'_>) -> Result<Outputs, OpError> {
+        let [weights, x, ids] = ins.exactly()?;
+        one(DType::F32, product(weights, x, ids)?)
+    }
+
+    fn flops(&self, ins: &[&TensorDesc], outs: &[&TensorDesc]) -> f64 {
+        routed_flops(ins.first(), outs)
+    }
+
+    fn bytes(&self, ins: &[&TensorDesc], outs: &[&TensorDesc]) -> f64 {
+        let (banks, rest) = ins.split_at(ins.len().min(1));
+        routed_bytes(banks, rest, outs)
+    }
+}
+
+/// `activation(gate product) * (up product)` with experts chosen per token: what the gate/up fusion makes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MatMulIdGlu {
+    /// The activation.
+    pub kind: GluKind,
+}
+
+impl OpSpec for MatMulIdGlu {
+    fn stem(&self) -> &'static str {
+        "matmul_id_glu"
+    }
+
+    fn roles(&self) -> &'static [&'static str] {
+        &[
+            "gate expert weights",
+            "up expert weights",
+            "x",
+            "expert ids",
+        ]
+    }
+
+    fn infer(&self, ins: &Operands<'_>) -> Result<Outputs, OpError> {
+        let [gate, up, x, ids] = ins.exactly()?;
+        let shape = product(gate, x, ids)?;
+        product(up, x, ids)?;
+        same_weights(gate, up)?;
+        one(DType::F32, shape)
+    }
+
+    fn flops(&self, ins: &[&TensorDesc], outs: &[&TensorDesc]) -> f64 {
+        2.0 * routed_flops(ins.first(), outs)
+    }
+
+    fn bytes(&self, ins: &[&TensorDesc], outs: &[&TensorDesc]) -> f64 {
+        let (banks, rest) = ins.split_at(ins.len().min(2));
+        routed_bytes(banks, rest, outs)
+    }
+
+    fn params(&self) -> Vec<(&'static str, String)> {
+        vec![("kind", self.kind.stem().to_owned())]
+    }
+}
+
+/// How a router turns logits into probabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Gating {
+    /// Softmax over all experts.
+    Softmax,
+    /// Sigmoid of each expert.
+    Sigmoid,
+}
+
+/// The router: probabilities of logits `[T, E]`, the `n_used` largest per token, their weights.
+///
+/// Two outputs: weights F32 `[T, n_used]` and ids I32 `[T, n_used]`, largest first, ties by lower id. With
+/// `normalise`, weights are divided by their sum, at least 6.103515625e-5 (the smallest normal F16, as the models'
+/// reference does). A NaN logit is a fault of the run. What the routing fusion makes of softmax, top_k, sum, div.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RouteExperts {
+    /// Experts per token.
+    pub n_used: usize,
+    /// Probabilities.
+    pub gating: Gating,
+    /// Divide by the sum of the chosen.
+    pub normalise: bool,
+    /// Factor on the weights.
+    pub scale: Real,
+}
+
+impl RouteExperts {
+    /// The least sum that weights are divided by.
+    pub const MIN_SUM: f32 = 6.103_515_6e-5;
+}
+
+impl OpSpec for RouteExperts {
+    fn stem(&self) -> &'static str {
+        "route_experts"
+    }
+
+    fn roles(&self) -> &'static [&'static str] {
+        &["router logits"]
+    }
+
+    fn infer(&self, ins: &Operands<'_>) -> Result<Outputs, OpError> {
+        let [logits] = ins.exactly()?;
+        let logits = logits
+            .dtype(DTypeSet::F32)?
+            .rank(2, "2 axes [tokens, experts]")?
+            .rows()?;
+        let experts = logits.fixed_from_end(0, "the number of experts must be fixed")?;
+        positive("scale", self.scale.0)?;
+        if self.n_used == 0 || self.n_used > experts {
+            return Err(OpError::TooLarge {
+                what: "experts per token",
+                got: self.n_used,
+                max: experts,
+            });
+        }
+        let shape = Shape::new([logits.from_end(1), Dim::Fixed(self.n_used)]);
+        Ok(Outputs::from_iter([
+            fresh(DType::F32, shape.clone())?,
+            fresh(DType::I32, shape)?,
+        ]))
+    }
+
+    fn flops(&self, ins: &[&TensorDesc], _: &[&TensorDesc]) -> f64 {
+        5.0 * ins.first().map_or(0.0, |l| elems(l))
+    }
+
+    fn params(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("n_used", self.n_used.to_string()),
+            ("gating", format!("{:?}", self.gating)),
+            ("normalise", self.normalise.to_string()),
+        ]
+    }
+}

@@ -1,0 +1,214 @@
+//! Ops that move elements without computing: gapless copies, casts, joins, rows by id.
+
+use crate::ops::operands::{Operand, fresh, one};
+use crate::ops::{OpSpec, Operands, Outputs, bytes, number};
+use crate::{DType, DTypeSet, Dim, OpError, Shape, TensorDesc};
+
+/// A gapless copy of any view.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Contiguous;
+
+impl OpSpec for Contiguous {
+    fn stem(&self) -> &'static str {
+        "contiguous"
+    }
+
+    fn roles(&self) -> &'static [&'static str] {
+        &["x"]
+    }
+
+    fn infer(&self, ins: &Operands<'_>) -> Result<Outputs, OpError> {
+        let [x] = ins.exactly()?;
+        one(x.desc.dtype, x.shape().clone())
+    }
+
+    fn flops(&self, _: &[&TensorDesc], _: &[&TensorDesc]) -> f64 {
+        0.0
+    }
+}
+
+/// A gapless copy in another dtype. Floats are rounded to nearest even; block formats follow ggml's quantisers.
+///
+/// Integers cast to integers only; floats and block formats to floats and to the formats with a quantiser.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Cast {
+    /// The new dtype.
+    pub dtype: DType,
+}
+
+impl OpSpec for Cast {
+    fn stem(&self) -> &'static str {
+        "cast"
+    }
+
+    fn roles(&self) -> &'static [&'static str] {
+        &["x"]
+    }
+
+    fn infer(&self, ins: &Operands<'_>) -> Result<Outputs, OpError> {
+        let [x] = ins.exactly()?;
+        if self.dtype.is_int() {
+            x.dtype(DTypeSet::Ids)?;
+        } else {
+            x.dtype(DTypeSet::Weights)?;
+            let to = Operand {
+                role: "the cast's result",
+                desc: &TensorDesc::new(self.dtype, [0]),
+            };
+            to.dtype(DTypeSet::Writable)?;
+        }
+        one(self.dtype, x.shape().clone())
+    }
+
+    fn params(&self) -> Vec<(&'static str, String)> {
+        vec![("dtype", self.dtype.to_string())]
+    }
+}
+
+/// Tensors joined along `axis`; all other axes and the dtype agree.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Concat {
+    /// The axis that grows.
+    pub axis: usize,
+}
+
+impl OpSpec for Concat {
+    fn stem(&self) -> &'static str {
+        "concat"
+    }
+
+    fn roles(&self) -> &'static [&'static str] {
+        &["first", "next"]
+    }
+
+    fn infer(&self, ins: &Operands<'_>) -> Result<Outputs, OpError> {
+        let Some(first) = ins.iter().next() else {
+            return Err(OpError::Arity {
+                expected: 2,
+                got: 0,
+            });
+        };
+        let axis = self.axis;
+        let mut total = 0usize;
+        for x in ins.iter() {
+            x.dtype(DTypeSet::One(first.desc.dtype))?
+                .rank(first.desc.rank(), "as many axes as the first")?;
+            let dim = x.shape().dim(axis).ok_or_else(|| OpError::Axis {
+                role: x.role,
+                axis,
+                shape: x.shape().clone(),
+            })?;
+            let Dim::Fixed(n) = dim else {
+                return Err(OpError::Symbolic {
+                    role: x.role,
+                    axis,
+                    dim,
+                    why: "the joined axis must have a fixed size",
+                });
+            };
+            total = total.saturating_add(n);
+            for (a, b) in x
+                .shape()
+                .dims()
+                .iter()
+                .zip(first.shape().dims())
+                .enumerate()
+                .filter(|(i, _)| *i != axis)
+                .map(|(_, p)| p)
+            {
+                if a != b {
+                    let what = "an axis that is not joined";
+                    return Err(OpError::Mismatch {
+                        what,
+                        a: x.role,
+                        a_dim: *a,
+                        b: first.role,
+                        b_dim: *b,
+                    });
+                }
+            }
+        }
+        let dtype = first.desc.dtype;
+        if axis + 1 == first.desc.rank() && dtype.is_block() {
+            return Err(OpError::CutsBlock {
+                role: first.role,
+                dtype,
+            });
+        }
+        one(dtype, first.shape().clone().with(axis, total))
+    }
+
+    fn flops(&self, _: &[&TensorDesc], _: &[&TensorDesc]) -> f64 {
+        0.0
+    }
+
+    fn params(&self) -> Vec<(&'static str, String)> {
+        vec![("axis", self.axis.to_string())]
+    }
+}
+
+/// Rows of `table` `[.., R, width]` picked by `ids` `[.., n]`: `[.., n, width]`; floats and blocks come out as F32,
+/// integers as they are. The axes before the last must agree or be 1 in `ids`.
+///
+/// An id below 0 or not below `R` is a fault of the run.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GetRows;
+
+impl OpSpec for GetRows {
+    fn stem(&self) -> &'static str {
+        "get_rows"
+    }
+
+    fn roles(&self) -> &'static [&'static str] {
+        &["table", "ids"]
+    }
+
+    fn infer(&self, ins: &Operands<'_>) -> Result<Outputs, OpError> {
+        let [table, ids] = ins.exactly()?;
+        let table = table
+            .min_rank(2, "at least 2 axes [.., rows, width]")?
+            .rows()?;
+        let ids = ids
+            .dtype(DTypeSet::Ids)?
+            .rank(table.desc.rank() - 1, "one axis fewer than the table")?;
+        batch_of_ids(&table.desc.shape, ids.shape())?;
+        let n = ids.from_end(0);
+        let mut dims = table.shape().leading(2).to_vec();
+        dims.extend([n, table.from_end(0)]);
+        let dtype = if table.desc.dtype.is_int() {
+            table.desc.dtype
+        } else {
+            DType::F32
+        };
+        Ok(Outputs::from_iter([fresh(dtype, Shape::new(dims))?]))
+    }
+
+    fn flops(&self, _: &[&TensorDesc], _: &[&TensorDesc]) -> f64 {
+        0.0
+    }
+
+    fn bytes(&self, ins: &[&TensorDesc], outs: &[&TensorDesc]) -> f64 {
+        // Only the rows picked are read.
+        let (Some(table), Some(out)) = (ins.first(), outs.first()) else {
+            return 0.0;
+        };
+        let picked = number(out.shape.elems().and_then(|n| table.elem_bytes(n)));
+        picked + bytes(out) + ins.get(1).map_or(0.0, |d| bytes(d))
+    }
+}
+
+/// The axes before the last of `ids` must equal the table's batch axes or be 1.
+pub(crate) fn batch_of_ids(table: &Shape, ids: &Shape) -> Result<(), OpError> {
+    for (t, i) in table.leading(2).iter().zip(ids.leading(1)) {
+        if t != i && *i != Dim::Fixed(1) {
+            return Err(OpError::Mismatch {
+                what: "batch size",
+                a: "table",
+                a_dim: *t,
+                b: "ids",
+                b_dim: *i,
+            });
+        }
+    }
+    Ok(())
+}

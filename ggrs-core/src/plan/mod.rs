@@ -1,0 +1,158 @@
+//! Plans: pure data that fixes, for every node, the device, the kernel and the memory. Equal inputs give equal plans.
+//!
+//! Nothing here allocates device memory or looks at a clock, an address or the order of a hash map.
+
+mod arena;
+mod explain;
+mod liveness;
+mod planner;
+
+use std::sync::Arc;
+
+pub use planner::{PlanOptions, plan};
+
+use crate::device::{Precision, Route, WeightForm};
+use crate::passes::PassReport;
+use crate::{DeviceIdx, Graph, NodeId, TensorDesc, ValueId};
+
+/// What will run, where, with which kernel, in which memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The graph after the passes; ids in the plan are its ids.
+    pub graph: Arc<Graph>,
+    /// Exact or fast.
+    pub precision: Precision,
+    /// The devices, as the user names them.
+    pub devices: Vec<String>,
+    /// What runs, in order.
+    pub steps: Vec<Step>,
+    /// For each value, where its storage lies; views share their storage's place.
+    pub places: Vec<Place>,
+    /// For each device, bytes of working memory.
+    pub arenas: Vec<u64>,
+    /// Weights to load.
+    pub weights: Vec<WeightSlot>,
+    /// States to allocate.
+    pub states: Vec<StateSlot>,
+    /// Inputs to write before a run.
+    pub inputs: Vec<IoSlot>,
+    /// Outputs to read after a run.
+    pub outputs: Vec<IoSlot>,
+    /// Constants to upload once: the node that holds the data.
+    pub constants: Vec<ConstantSlot>,
+    /// What the passes did.
+    pub passes: Vec<PassReport>,
+}
+
+/// One node on one device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The node.
+    pub node: NodeId,
+    /// Where it runs.
+    pub device: DeviceIdx,
+    /// With which kernel, and why.
+    pub route: Route,
+    /// Offset of the kernel's working memory in the device's arena.
+    pub scratch_offset: u64,
+}
+
+/// Which memory a storage lies in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+pub enum Region {
+    /// A device's arena.
+    Arena(DeviceIdx),
+    /// A weight, by its position in the plan.
+    Weight(usize),
+    /// A state, by its position in the plan.
+    State(usize),
+    /// A constant, by its position in the plan.
+    Constant(usize),
+}
+
+/// Where a value's storage lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Place {
+    /// The memory.
+    pub region: Region,
+    /// Bytes from its start.
+    pub offset: u64,
+    /// Bytes of the storage.
+    pub bytes: u64,
+}
+
+/// A weight and the form it is kept in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WeightSlot {
+    /// Its name in the model file.
+    pub name: String,
+    /// The leaf.
+    pub value: ValueId,
+    /// What it is.
+    pub desc: TensorDesc,
+    /// How the device keeps it.
+    pub form: WeightForm,
+    /// Bytes in that form.
+    pub bytes: u64,
+    /// Where it is kept.
+    pub device: DeviceIdx,
+}
+
+/// A state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateSlot {
+    /// Its name.
+    pub name: String,
+    /// The leaf.
+    pub value: ValueId,
+    /// What it is.
+    pub desc: TensorDesc,
+    /// Bytes.
+    pub bytes: u64,
+    /// Where it is kept.
+    pub device: DeviceIdx,
+}
+
+/// An input or output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IoSlot {
+    /// Its name.
+    pub name: String,
+    /// The value.
+    pub value: ValueId,
+    /// What it is; always contiguous.
+    pub desc: TensorDesc,
+}
+
+/// A constant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConstantSlot {
+    /// The leaf.
+    pub value: ValueId,
+    /// The node that holds the data.
+    pub node: NodeId,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Plan {
+    /// Where a value's storage lies.
+    ///
+    /// # Panics
+    /// If the id is not of this plan's graph.
+    pub fn place(&self, value: ValueId) -> Place {
+        self.places[value.index()]
+    }
+
+    /// Floating-point operations and bytes of all steps.
+    pub fn cost(&self) -> crate::ops::Cost {
+        let mut total = crate::ops::Cost::default();
+        for step in &self.steps {
+            let node = self.graph.node(step.node);
+            let (ins, outs) = self.graph.io(node);
+            total.flops += node.op.spec().flops(&ins, &outs);
+            total.bytes += node.op.spec().bytes(&ins, &outs);
+        }
+        total
+    }
+}
