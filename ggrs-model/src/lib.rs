@@ -1,6 +1,25 @@
 //! GGUF files, tokenizers, model graphs and sessions of GGRS.
 //!
-//! This crate adds no kernels: what a model computes is a graph of `ggrs-core` that any device runs.
+//! This crate adds no kernels: what a model computes is a graph of `ggrs-core` that any device runs. A [`Model`] is a
+//! file's weights on a device; a [`Session`] is a sequence of tokens over it; [`Session::generate`] answers.
 
+pub mod arch;
+mod blocks;
+mod buckets;
+pub mod chat;
+mod error;
+mod generate;
 pub mod gguf;
+mod model;
+pub mod sampling;
+mod session;
 pub mod synth;
+pub mod tokenizer;
+mod vocabulary;
+mod weights;
+
+pub use arch::{Architecture, StepShape};
+pub use error::{ModelError, SessionError};
+pub use generate::{Event, Finish, GenerateOptions, Generation};
+pub use model::{LoadOptions, Model};
+pub use session::{Logits, Session, SessionOptions};

@@ -1,24 +1,13 @@
 //! The block formats as the integer kernel reads them: unsigned quants, scales and offsets of 16 rows of a packed block.
 //!
 //! Each format is the ggml struct of `ggrs_core::DType`, one statement per field, on 16 rows at once. A value is
-//! `scale * (quant - zero) + offset`; some formats have an integer scale for each half of a group, too.
+//! `scale * (quant - zero) + offset`, with a scale (and offset) for each group of 32 elements or each half of one.
 
 use ggrs_core::DType;
 
 use super::lanes::Lanes;
 use crate::formats::{E2M1_DOUBLED, IQ4_VALUES, e8m0_half};
 use crate::pack::{GROUP_ELEMS, TILE_ROWS};
-
-/// How a format's offsets are stored.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Offsets {
-    /// None: the values lie around zero.
-    None,
-    /// [`Block::offset`] for each group.
-    Group,
-    /// [`Block::offset`] times minus [`Block::half_minimum`] for each half of a group.
-    Halves,
-}
 
 /// A packed block of 16 rows.
 ///
@@ -36,36 +25,22 @@ pub(super) trait Block {
     const SMALL: bool = true;
     /// The quant that stands for zero is 2 to this power; `None` for 0.
     const ZERO: Option<u32> = None;
-    /// Is there an integer scale for each half of a group?
-    const HALF_SCALES: bool = false;
-    /// Where offsets come from.
-    const OFFSETS: Offsets = Offsets::None;
+    /// Has each half of a group its own scale (and offset)?
+    const HALVES: bool = false;
+    /// Has the format offsets?
+    const OFFSETS: bool = false;
 
     /// The unsigned quants of elements `32 * group + 4 * step ..` (4 of them) of every row.
     unsafe fn quants<V: Lanes>(block: *const u8, group: usize, step: usize) -> V;
 
-    /// The factor of a group's integer sum.
-    unsafe fn scale<V: Lanes>(block: *const u8, group: usize) -> V::Floats;
+    /// The scale of half a group, or of the group (`half` 0).
+    unsafe fn scale<V: Lanes>(block: *const u8, group: usize, half: usize) -> V::Floats;
 
-    /// The integer scale of half a group.
+    /// What is added to every value of half a group, or of the group (`half` 0).
     #[inline(always)]
-    unsafe fn half_scale<V: Lanes>(_block: *const u8, _group: usize, _half: usize) -> V {
-        // SAFETY: the trait's contract.
-        unsafe { V::splat(1) }
-    }
-
-    /// What is added to every value of a group (or the factor of the halves' minimums).
-    #[inline(always)]
-    unsafe fn offset<V: Lanes>(_block: *const u8, _group: usize) -> V::Floats {
+    unsafe fn offset<V: Lanes>(_block: *const u8, _group: usize, _half: usize) -> V::Floats {
         // SAFETY: the trait's contract.
         unsafe { V::splat_float(0.0) }
-    }
-
-    /// The integer minimum of half a group.
-    #[inline(always)]
-    unsafe fn half_minimum<V: Lanes>(_block: *const u8, _group: usize, _half: usize) -> V {
-        // SAFETY: the trait's contract.
-        unsafe { V::splat(0) }
     }
 }
 
@@ -152,7 +127,7 @@ impl Block for Q4_0 {
     }
 
     #[inline(always)]
-    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize) -> V::Floats {
+    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize, _half: usize) -> V::Floats {
         // SAFETY: the trait's contract.
         unsafe { halves::<V>(block, 0) }
     }
@@ -161,7 +136,7 @@ impl Block for Q4_0 {
 pub(super) struct Q4_1;
 impl Block for Q4_1 {
     const DTYPE: DType = DType::Q4_1;
-    const OFFSETS: Offsets = Offsets::Group;
+    const OFFSETS: bool = true;
 
     #[inline(always)]
     unsafe fn quants<V: Lanes>(block: *const u8, _group: usize, step: usize) -> V {
@@ -170,13 +145,13 @@ impl Block for Q4_1 {
     }
 
     #[inline(always)]
-    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize) -> V::Floats {
+    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize, _half: usize) -> V::Floats {
         // SAFETY: the trait's contract.
         unsafe { halves::<V>(block, 0) }
     }
 
     #[inline(always)]
-    unsafe fn offset<V: Lanes>(block: *const u8, _group: usize) -> V::Floats {
+    unsafe fn offset<V: Lanes>(block: *const u8, _group: usize, _half: usize) -> V::Floats {
         // SAFETY: the trait's contract.
         unsafe { halves::<V>(block, 2) }
     }
@@ -194,7 +169,7 @@ impl Block for Q5_0 {
     }
 
     #[inline(always)]
-    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize) -> V::Floats {
+    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize, _half: usize) -> V::Floats {
         // SAFETY: the trait's contract.
         unsafe { halves::<V>(block, 0) }
     }
@@ -203,7 +178,7 @@ impl Block for Q5_0 {
 pub(super) struct Q5_1;
 impl Block for Q5_1 {
     const DTYPE: DType = DType::Q5_1;
-    const OFFSETS: Offsets = Offsets::Group;
+    const OFFSETS: bool = true;
 
     #[inline(always)]
     unsafe fn quants<V: Lanes>(block: *const u8, _group: usize, step: usize) -> V {
@@ -212,13 +187,13 @@ impl Block for Q5_1 {
     }
 
     #[inline(always)]
-    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize) -> V::Floats {
+    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize, _half: usize) -> V::Floats {
         // SAFETY: the trait's contract.
         unsafe { halves::<V>(block, 0) }
     }
 
     #[inline(always)]
-    unsafe fn offset<V: Lanes>(block: *const u8, _group: usize) -> V::Floats {
+    unsafe fn offset<V: Lanes>(block: *const u8, _group: usize, _half: usize) -> V::Floats {
         // SAFETY: the trait's contract.
         unsafe { halves::<V>(block, 2) }
     }
@@ -237,7 +212,7 @@ impl Block for Q8_0 {
     }
 
     #[inline(always)]
-    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize) -> V::Floats {
+    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize, _half: usize) -> V::Floats {
         // SAFETY: the trait's contract.
         unsafe { halves::<V>(block, 0) }
     }
@@ -246,8 +221,8 @@ impl Block for Q8_0 {
 pub(super) struct Q2K;
 impl Block for Q2K {
     const DTYPE: DType = DType::Q2_K;
-    const HALF_SCALES: bool = true;
-    const OFFSETS: Offsets = Offsets::Halves;
+    const HALVES: bool = true;
+    const OFFSETS: bool = true;
 
     #[inline(always)]
     unsafe fn quants<V: Lanes>(block: *const u8, group: usize, step: usize) -> V {
@@ -256,27 +231,21 @@ impl Block for Q2K {
     }
 
     #[inline(always)]
-    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize) -> V::Floats {
-        // SAFETY: the trait's contract.
-        unsafe { halves::<V>(block, 80) }
-    }
-
-    #[inline(always)]
-    unsafe fn half_scale<V: Lanes>(block: *const u8, group: usize, half: usize) -> V {
+    unsafe fn scale<V: Lanes>(block: *const u8, group: usize, half: usize) -> V::Floats {
         // SAFETY: byte 2 * group + half of 16.
-        unsafe { field(word::<V>(block, 0, group / 2), 16 * (group % 2) + 8 * half, 15) }
+        unsafe {
+            let scale = field(word::<V>(block, 0, group / 2), 16 * (group % 2) + 8 * half, 15);
+            V::mul_floats(scale.to_floats(), halves::<V>(block, 80))
+        }
     }
 
     #[inline(always)]
-    unsafe fn offset<V: Lanes>(block: *const u8, _group: usize) -> V::Floats {
-        // SAFETY: the trait's contract.
-        unsafe { halves::<V>(block, 82) }
-    }
-
-    #[inline(always)]
-    unsafe fn half_minimum<V: Lanes>(block: *const u8, group: usize, half: usize) -> V {
+    unsafe fn offset<V: Lanes>(block: *const u8, group: usize, half: usize) -> V::Floats {
         // SAFETY: byte 2 * group + half of 16.
-        unsafe { field(word::<V>(block, 0, group / 2), 16 * (group % 2) + 8 * half + 4, 15) }
+        unsafe {
+            let minimum = field(word::<V>(block, 0, group / 2), 16 * (group % 2) + 8 * half + 4, 15);
+            V::mul_floats(minimum.negate().to_floats(), halves::<V>(block, 82))
+        }
     }
 }
 
@@ -284,7 +253,7 @@ pub(super) struct Q3K;
 impl Block for Q3K {
     const DTYPE: DType = DType::Q3_K;
     const ZERO: Option<u32> = Some(2);
-    const HALF_SCALES: bool = true;
+    const HALVES: bool = true;
 
     #[inline(always)]
     unsafe fn quants<V: Lanes>(block: *const u8, group: usize, step: usize) -> V {
@@ -296,20 +265,15 @@ impl Block for Q3K {
     }
 
     #[inline(always)]
-    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize) -> V::Floats {
-        // SAFETY: the trait's contract.
-        unsafe { halves::<V>(block, 108) }
-    }
-
-    #[inline(always)]
-    unsafe fn half_scale<V: Lanes>(block: *const u8, group: usize, half: usize) -> V {
+    unsafe fn scale<V: Lanes>(block: *const u8, group: usize, half: usize) -> V::Floats {
         // Scale g: four low bits in byte g % 8 (its half g / 8), two high ones in byte 8 + g % 4 (its pair g / 4).
         let g = 2 * group + half;
         // SAFETY: words 0 to 2 of three.
         unsafe {
             let low = field(word::<V>(block, 96, g % 8 / 4), 8 * (g % 4) + 4 * (g / 8), 15);
             let high = field(word::<V>(block, 96, 2), 8 * (g % 4) + 2 * (g / 4), 3);
-            low.or(high.shl(4)).add(V::splat(-32))
+            let scale = low.or(high.shl(4)).add(V::splat(-32));
+            V::mul_floats(scale.to_floats(), halves::<V>(block, 108))
         }
     }
 }
@@ -342,15 +306,14 @@ unsafe fn scale45<V: Lanes>(block: *const u8, group: usize) -> V::Floats {
 unsafe fn offset45<V: Lanes>(block: *const u8, group: usize) -> V::Floats {
     // SAFETY: the trait's contract.
     unsafe {
-        let negated = six_bits::<V>(block, group, 1).mul(V::splat(-1));
-        V::mul_floats(negated.to_floats(), halves::<V>(block, 2))
+        V::mul_floats(six_bits::<V>(block, group, 1).negate().to_floats(), halves::<V>(block, 2))
     }
 }
 
 pub(super) struct Q4K;
 impl Block for Q4K {
     const DTYPE: DType = DType::Q4_K;
-    const OFFSETS: Offsets = Offsets::Group;
+    const OFFSETS: bool = true;
 
     #[inline(always)]
     unsafe fn quants<V: Lanes>(block: *const u8, group: usize, step: usize) -> V {
@@ -359,13 +322,13 @@ impl Block for Q4K {
     }
 
     #[inline(always)]
-    unsafe fn scale<V: Lanes>(block: *const u8, group: usize) -> V::Floats {
+    unsafe fn scale<V: Lanes>(block: *const u8, group: usize, _half: usize) -> V::Floats {
         // SAFETY: the trait's contract.
         unsafe { scale45::<V>(block, group) }
     }
 
     #[inline(always)]
-    unsafe fn offset<V: Lanes>(block: *const u8, group: usize) -> V::Floats {
+    unsafe fn offset<V: Lanes>(block: *const u8, group: usize, _half: usize) -> V::Floats {
         // SAFETY: the trait's contract.
         unsafe { offset45::<V>(block, group) }
     }
@@ -374,7 +337,7 @@ impl Block for Q4K {
 pub(super) struct Q5K;
 impl Block for Q5K {
     const DTYPE: DType = DType::Q5_K;
-    const OFFSETS: Offsets = Offsets::Group;
+    const OFFSETS: bool = true;
 
     #[inline(always)]
     unsafe fn quants<V: Lanes>(block: *const u8, group: usize, step: usize) -> V {
@@ -386,13 +349,13 @@ impl Block for Q5K {
     }
 
     #[inline(always)]
-    unsafe fn scale<V: Lanes>(block: *const u8, group: usize) -> V::Floats {
+    unsafe fn scale<V: Lanes>(block: *const u8, group: usize, _half: usize) -> V::Floats {
         // SAFETY: the trait's contract.
         unsafe { scale45::<V>(block, group) }
     }
 
     #[inline(always)]
-    unsafe fn offset<V: Lanes>(block: *const u8, group: usize) -> V::Floats {
+    unsafe fn offset<V: Lanes>(block: *const u8, group: usize, _half: usize) -> V::Floats {
         // SAFETY: the trait's contract.
         unsafe { offset45::<V>(block, group) }
     }
@@ -402,7 +365,7 @@ pub(super) struct Q6K;
 impl Block for Q6K {
     const DTYPE: DType = DType::Q6_K;
     const ZERO: Option<u32> = Some(5);
-    const HALF_SCALES: bool = true;
+    const HALVES: bool = true;
 
     #[inline(always)]
     unsafe fn quants<V: Lanes>(block: *const u8, group: usize, step: usize) -> V {
@@ -416,19 +379,14 @@ impl Block for Q6K {
     }
 
     #[inline(always)]
-    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize) -> V::Floats {
-        // SAFETY: the trait's contract.
-        unsafe { halves::<V>(block, 208) }
-    }
-
-    #[inline(always)]
-    unsafe fn half_scale<V: Lanes>(block: *const u8, group: usize, half: usize) -> V {
+    unsafe fn scale<V: Lanes>(block: *const u8, group: usize, half: usize) -> V::Floats {
         // Byte g of 16, sign-extended: xor and subtraction of the sign bit.
         let g = 2 * group + half;
         // SAFETY: word g / 4 of four.
         unsafe {
             let byte = field(word::<V>(block, 192, g / 4), 8 * (g % 4), 255);
-            byte.xor(V::splat(128)).add(V::splat(-128))
+            let scale = byte.xor(V::splat(128)).add(V::splat(-128));
+            V::mul_floats(scale.to_floats(), halves::<V>(block, 208))
         }
     }
 }
@@ -446,7 +404,7 @@ impl Block for Iq4Nl {
     }
 
     #[inline(always)]
-    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize) -> V::Floats {
+    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize, _half: usize) -> V::Floats {
         // SAFETY: the trait's contract.
         unsafe { halves::<V>(block, 0) }
     }
@@ -467,7 +425,7 @@ impl Block for Iq4Xs {
     }
 
     #[inline(always)]
-    unsafe fn scale<V: Lanes>(block: *const u8, group: usize) -> V::Floats {
+    unsafe fn scale<V: Lanes>(block: *const u8, group: usize, _half: usize) -> V::Floats {
         // SAFETY: the two bytes of high bits and the word of low ones are fields of the block.
         unsafe {
             let low = field(word::<V>(block, 4, 0), 4 * group, 15);
@@ -491,7 +449,7 @@ impl Block for Mxfp4 {
 
     /// Half of the E8M0 scale.
     #[inline(always)]
-    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize) -> V::Floats {
+    unsafe fn scale<V: Lanes>(block: *const u8, _group: usize, _half: usize) -> V::Floats {
         // SAFETY: 16 bytes of exponents begin the block; the local array is as long as a load.
         unsafe {
             let mut scales = [0.0_f32; TILE_ROWS];

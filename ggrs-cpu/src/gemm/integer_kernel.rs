@@ -2,7 +2,7 @@
 //!
 //! One loop for every format and level: see `blocks` for what a format is and `lanes` for what a level is.
 
-use super::blocks::{Block, Offsets};
+use super::blocks::Block;
 use super::lanes::Lanes;
 use super::product::{Operands, Results};
 use crate::pack::ActivationGroup;
@@ -65,100 +65,68 @@ unsafe fn add_group<V: Lanes, B: Block, const T: usize, const C: usize>(
 ) {
     // SAFETY: the contract of `multiply`.
     unsafe {
-        let mut dots = [[V::splat(0); C]; T];
-        if B::HALF_SCALES {
-            add_half::<V, B, T, C, 0>(group, &mut dots);
-            add_half::<V, B, T, C, 1>(group, &mut dots);
+        if B::HALVES {
+            let mut dots = start_dots::<V, B, T, C>(group, [1, 0]);
+            low_steps::<V, B, T, C>(group, &mut dots);
+            add_scaled::<V, B, T, C>(group, 0, &dots, sums);
+            let mut dots = start_dots::<V, B, T, C>(group, [0, 1]);
+            high_steps::<V, B, T, C>(group, &mut dots);
+            add_scaled::<V, B, T, C>(group, 1, &dots, sums);
         } else {
-            if let Some(zero) = B::ZERO {
-                for c in 0..C {
-                    let [low, high] = negated_sums::<V>(group.columns[c]);
-                    let correction = low.add(high).shl(zero);
-                    for t in 0..T {
-                        dots[t][c] = correction;
-                    }
-                }
-            }
+            let mut dots = start_dots::<V, B, T, C>(group, [1, 1]);
             low_steps::<V, B, T, C>(group, &mut dots);
             high_steps::<V, B, T, C>(group, &mut dots);
+            add_scaled::<V, B, T, C>(group, 0, &dots, sums);
         }
+    }
+}
+
+/// What the dot products of some halves of a group (1: this one, 0: not) start from, so that the quants' zero is taken
+/// off: minus the zero times the activations' sum.
+#[inline(always)]
+unsafe fn start_dots<V: Lanes, B: Block, const T: usize, const C: usize>(
+    group: &Group<T, C>,
+    halves: [i32; 2],
+) -> [[V; C]; T] {
+    // SAFETY: the contract of `multiply`.
+    unsafe {
+        let mut dots = [[V::splat(0); C]; T];
+        if let Some(zero) = B::ZERO {
+            for c in 0..C {
+                let [low, high] = (*group.columns[c]).negated_sums;
+                let start = V::splat((low * halves[0] + high * halves[1]) << zero);
+                for t in 0..T {
+                    dots[t][c] = start;
+                }
+            }
+        }
+        dots
+    }
+}
+
+/// Adds the dot products of a group (or a half of one), scaled, and what its offsets contribute.
+#[inline(always)]
+unsafe fn add_scaled<V: Lanes, B: Block, const T: usize, const C: usize>(
+    group: &Group<T, C>,
+    half: usize,
+    dots: &[[V; C]; T],
+    sums: &mut [[V::Floats; C]; T],
+) {
+    // SAFETY: the contract of `multiply`.
+    unsafe {
         for t in 0..T {
-            let scale = B::scale::<V>(group.blocks[t], group.idx);
+            let scale = B::scale::<V>(group.blocks[t], group.idx, half);
             for c in 0..C {
                 let factor = V::mul_floats(scale, V::splat_float((*group.columns[c]).scale));
                 sums[t][c] = V::mul_add(dots[t][c].to_floats(), factor, sums[t][c]);
             }
-            add_offsets::<V, B, T, C>(group, t, &mut sums[t]);
-        }
-    }
-}
-
-/// Adds what the offsets of one tile contribute.
-#[inline(always)]
-unsafe fn add_offsets<V: Lanes, B: Block, const T: usize, const C: usize>(
-    group: &Group<T, C>,
-    t: usize,
-    sums: &mut [V::Floats; C],
-) {
-    // SAFETY: the contract of `multiply`.
-    unsafe {
-        match B::OFFSETS {
-            Offsets::None => {}
-            Offsets::Group => {
-                let offset = B::offset::<V>(group.blocks[t], group.idx);
+            if B::OFFSETS {
+                let offset = B::offset::<V>(group.blocks[t], group.idx, half);
                 for c in 0..C {
-                    let x = V::splat_float((*group.columns[c]).scaled_sum);
-                    sums[c] = V::mul_add(offset, x, sums[c]);
+                    let x = *group.columns[c];
+                    let sum = if B::HALVES { -x.scale * x.negated_sums[half] as f32 } else { x.scaled_sum };
+                    sums[t][c] = V::mul_add(offset, V::splat_float(sum), sums[t][c]);
                 }
-            }
-            Offsets::Halves => {
-                let factor = B::offset::<V>(group.blocks[t], group.idx);
-                let minimums =
-                    [B::half_minimum::<V>(group.blocks[t], group.idx, 0), B::half_minimum(group.blocks[t], group.idx, 1)];
-                for c in 0..C {
-                    let negated = negated_sums::<V>(group.columns[c]);
-                    let dot = minimums[0].mul(negated[0]).add(minimums[1].mul(negated[1]));
-                    let x = V::mul_floats(factor, V::splat_float((*group.columns[c]).scale));
-                    sums[c] = V::mul_add(dot.to_floats(), x, sums[c]);
-                }
-            }
-        }
-    }
-}
-
-/// Minus the sums of the two halves of a group of activations.
-#[inline(always)]
-unsafe fn negated_sums<V: Lanes>(column: *const ActivationGroup) -> [V; 2] {
-    // SAFETY: the contract of `multiply`.
-    unsafe { [V::splat((*column).negated_sums[0]), V::splat((*column).negated_sums[1])] }
-}
-
-/// Adds one half of a group, times its integer scale, to `dots`.
-#[inline(always)]
-unsafe fn add_half<V: Lanes, B: Block, const T: usize, const C: usize, const HALF: usize>(
-    group: &Group<T, C>,
-    dots: &mut [[V; C]; T],
-) {
-    // SAFETY: the contract of `multiply`.
-    unsafe {
-        let mut part = [[V::splat(0); C]; T];
-        if let Some(zero) = B::ZERO {
-            for c in 0..C {
-                let correction = negated_sums::<V>(group.columns[c])[HALF].shl(zero);
-                for t in 0..T {
-                    part[t][c] = correction;
-                }
-            }
-        }
-        if HALF == 0 {
-            low_steps::<V, B, T, C>(group, &mut part);
-        } else {
-            high_steps::<V, B, T, C>(group, &mut part);
-        }
-        for t in 0..T {
-            let scale = B::half_scale::<V>(group.blocks[t], group.idx, HALF);
-            for c in 0..C {
-                dots[t][c] = dots[t][c].add(part[t][c].mul(scale));
             }
         }
     }

@@ -14,8 +14,6 @@ pub(super) trait Lanes: Copy {
 
     /// Loads 64 bytes.
     unsafe fn load(from: *const u8) -> Self;
-    /// Loads 16 bytes, each widened to a lane.
-    unsafe fn load_u8(from: *const u8) -> Self;
     /// Loads 16 two-byte integers (32 bytes), each widened to a lane.
     unsafe fn load_u16(from: *const u8) -> Self;
     /// The same value in every lane.
@@ -59,6 +57,13 @@ pub(super) trait Lanes: Copy {
     unsafe fn store(value: Self::Floats, to: *mut f32);
     /// Asks for the cache line at `from`; the address need not be readable.
     unsafe fn prefetch(from: *const u8);
+
+    /// Minus every lane.
+    #[inline(always)]
+    unsafe fn negate(self) -> Self {
+        // SAFETY: as the caller's: minus x is not(x) + 1.
+        unsafe { self.xor(Self::splat(-1)).add(Self::splat(1)) }
+    }
 
     /// The same four bytes `value` in every lane.
     #[inline(always)]

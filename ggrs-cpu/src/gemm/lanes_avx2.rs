@@ -46,15 +46,6 @@ impl Lanes for Ymm2 {
     }
 
     #[inline(always)]
-    unsafe fn load_u8(from: *const u8) -> Self {
-        // SAFETY: 16 readable bytes.
-        unsafe {
-            let bytes = _mm_loadu_si128(from.cast());
-            Self(_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128::<8>(bytes)))
-        }
-    }
-
-    #[inline(always)]
     unsafe fn load_u16(from: *const u8) -> Self {
         // SAFETY: 32 readable bytes.
         unsafe {

@@ -20,12 +20,6 @@ impl Lanes for Zmm {
     }
 
     #[inline(always)]
-    unsafe fn load_u8(from: *const u8) -> Self {
-        // SAFETY: 16 readable bytes.
-        Self(unsafe { _mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())) })
-    }
-
-    #[inline(always)]
     unsafe fn load_u16(from: *const u8) -> Self {
         // SAFETY: 32 readable bytes.
         Self(unsafe { _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast())) })

@@ -51,12 +51,6 @@ impl Lanes for Array {
     }
 
     #[inline(always)]
-    unsafe fn load_u8(from: *const u8) -> Self {
-        // SAFETY: 16 readable bytes.
-        Self(unsafe { read::<16>(from) }.map(u32::from))
-    }
-
-    #[inline(always)]
     unsafe fn load_u16(from: *const u8) -> Self {
         // SAFETY: 32 readable bytes.
         let bytes = unsafe { read::<32>(from) };

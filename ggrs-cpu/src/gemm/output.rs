@@ -66,6 +66,9 @@ pub struct Output<'a> {
 // SAFETY: an output is an exclusive borrow of the values that it is used to write (see `Output::share`).
 unsafe impl Send for Output<'_> {}
 
+// SAFETY: a shared reference reads sizes only; writing takes an exclusive one.
+unsafe impl Sync for Output<'_> {}
+
 impl<'a> Output<'a> {
     /// Borrows `n_rows` rows of `width` values, `stride` apart.
     ///

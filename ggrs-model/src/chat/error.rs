@@ -5,11 +5,9 @@
 #[non_exhaustive]
 pub enum ChatError {
     /// The template is not valid Jinja, or uses a tag that is not supported.
-    #[error("the chat template has a syntax error{}", at_line(*line))]
+    #[error("the chat template is not valid")]
     Syntax {
-        /// The line, from 1, where it is known.
-        line: Option<usize>,
-        /// What the template engine reports.
+        /// What the template engine reports, with the line.
         source: minijinja::Error,
     },
 
@@ -21,19 +19,13 @@ pub enum ChatError {
     },
 
     /// The template failed on this chat.
-    #[error("the chat template failed{}", at_line(*line))]
+    #[error("the chat template failed")]
     Render {
-        /// The line, from 1, where it is known.
-        line: Option<usize>,
-        /// What the template engine reports.
+        /// What the template engine reports, with the line.
         source: minijinja::Error,
     },
 
     /// There are no messages.
     #[error("the chat has no messages, a chat template needs at least one")]
     NoMessages,
-}
-
-fn at_line(line: Option<usize>) -> String {
-    line.map_or_else(String::new, |line| format!(" in line {line}"))
 }

@@ -90,10 +90,7 @@ impl ChatTemplate {
         syntax
             .map(|syntax| environment.set_syntax(syntax))
             .and_then(|()| environment.add_template_owned(NAME, source.to_owned()))
-            .map_err(|source| ChatError::Syntax {
-                line: source.line(),
-                source,
-            })?;
+            .map_err(|source| ChatError::Syntax { source })?;
         Ok(Self {
             environment,
             bos: bos.map(str::to_owned),
@@ -159,6 +156,7 @@ impl fmt::Debug for ChatTemplate {
 /// Jinja with what Hugging Face adds to it, and with Python's meaning where the engine's differs.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
+    environment.set_debug(true); // so that errors say which variable is undefined
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_unknown_method_callback(pycompat::unknown_method_callback);
     environment.set_formatter(|out, _, value| {
@@ -211,10 +209,7 @@ fn render_error(source: Error) -> ChatError {
         }
         cause = error.source();
     }
-    ChatError::Render {
-        line: source.line(),
-        source,
-    }
+    ChatError::Render { source }
 }
 
 fn strftime_now(pattern: &str) -> Result<String, Error> {

@@ -203,7 +203,7 @@ fn measure(
     let block = ggml_type.block();
     let row_elems = shape.last().copied().unwrap_or(1);
     if let Some((block_elems, _)) = block
-        && row_elems.is_multiple_of(block_elems as u64)
+        && !row_elems.is_multiple_of(block_elems as u64)
     {
         return Err(FormatError::PartialBlock {
             tensor: tensor.into(),
@@ -259,7 +259,7 @@ fn place_tensors(
         data_offset,
     } in infos
     {
-        if data_offset % u64::from(alignment) != 0 {
+        if !data_offset.is_multiple_of(alignment.into()) {
             let error = FormatError::Misaligned {
                 tensor: name,
                 data_offset,

@@ -1,0 +1,10 @@
+//! Parts that architectures share, as functions over a graph under construction.
+
+mod attention;
+mod experts;
+mod input;
+
+pub(crate) use attention::{AttentionBlock, KvLeaves};
+pub(crate) use experts::ExpertsBlock;
+pub(crate) use attention::KV_DTYPES;
+pub(crate) use input::{StepInputs, names};
