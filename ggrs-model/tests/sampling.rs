@@ -1,5 +1,7 @@
 //! The sampler against a naive one in float64, against frequencies, and on bad input.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
+
 use ggrs_model::sampling::{SampleError, Sampler, SamplerConfig};
 use proptest::prelude::*;
 use rand_chacha::ChaCha8Rng;

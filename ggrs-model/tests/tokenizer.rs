@@ -1,5 +1,7 @@
 //! The tokenizer against ids from llama.cpp and Hugging Face, and on bad input.
 
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
+
 mod shared_data;
 
 use std::fs::{self, File};
@@ -157,10 +159,10 @@ fn long_texts_take_no_quadratic_time() {
     for piece in [
         "a", " ", "\n", "=", "'", "é", "\u{301}", " \u{a0}", "ab", "日",
     ] {
-        let text = piece.repeat((1 << 20) / piece.len());
+        let text = piece.repeat((1 << 18) / piece.len());
         let begun = Instant::now();
         let ids = tokenizer.encode(&text, PLAIN).unwrap();
-        // Linear time takes well below a second; quadratic time would take hours.
+        // Linear time takes well below a second; quadratic time would take many minutes.
         assert!(
             begun.elapsed() < Duration::from_secs(20),
             "{piece:?}: {:?}",

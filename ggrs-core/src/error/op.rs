@@ -67,6 +67,16 @@ impl fmt::Display for DTypeSet {
     }
 }
 
+/// The way out of a wrong dtype, where a cast is one.
+fn cast_hint(got: DType, expected: DTypeSet) -> &'static str {
+    let wants_ints = matches!(expected, DTypeSet::I32 | DTypeSet::Ids);
+    if wants_ints == got.is_int() {
+        "; insert a cast"
+    } else {
+        ""
+    }
+}
+
 /// The rule an op's operands or parameters broke.
 ///
 /// Axes are counted from 0, outermost first. `role` is the operand's name in the op ("weights", "positions").
@@ -82,7 +92,7 @@ pub enum OpError {
         got: usize,
     },
     /// A dtype outside what the operand may be.
-    #[error("{role} must be {expected}, got {got}; insert a cast")]
+    #[error("{role} must be {expected}, got {got}{}", cast_hint(*got, *expected))]
     DType {
         /// Which operand.
         role: &'static str,
@@ -92,7 +102,7 @@ pub enum OpError {
         expected: DTypeSet,
     },
     /// Wrong number of axes.
-    #[error("{role} must have {expected}, got {got} with {} axes", got.rank())]
+    #[error("{role} must have {expected}, got {got}")]
     Rank {
         /// Which operand.
         role: &'static str,
@@ -277,6 +287,15 @@ pub enum OpError {
         role: &'static str,
         /// What it is: "a weight", "a constant", "an input", "a broadcast view".
         what: &'static str,
+    },
+    /// A dtype that can be read but not written.
+    #[error(
+        "{dtype} cannot be written: it has no quantiser; written can be {}",
+        DTypeSet::Writable
+    )]
+    NoQuantiser {
+        /// The dtype.
+        dtype: DType,
     },
     /// Constant data whose length does not match its description.
     #[error("the constant has {got} bytes, {dtype} {shape} needs {expected}")]

@@ -1,6 +1,6 @@
 //! Ops that move elements without computing: gapless copies, casts, joins, rows by id.
 
-use crate::ops::operands::{Operand, fresh, one};
+use crate::ops::operands::{fresh, one};
 use crate::ops::{OpSpec, Operands, Outputs, bytes, number};
 use crate::{DType, DTypeSet, Dim, OpError, Shape, TensorDesc};
 
@@ -51,11 +51,9 @@ impl OpSpec for Cast {
             x.dtype(DTypeSet::Ids)?;
         } else {
             x.dtype(DTypeSet::Weights)?;
-            let to = Operand {
-                role: "the cast's result",
-                desc: &TensorDesc::new(self.dtype, [0]),
-            };
-            to.dtype(DTypeSet::Writable)?;
+            if !DTypeSet::Writable.contains(self.dtype) {
+                return Err(OpError::NoQuantiser { dtype: self.dtype });
+            }
         }
         one(self.dtype, x.shape().clone())
     }

@@ -1,7 +1,7 @@
 //! Operands: memory that a kernel reads. It must not know ops or threads.
 
 use bytemuck::Pod;
-use ggrs_core::DType;
+use ggrs_core::{DType, TensorDesc};
 
 use super::Grid;
 use crate::formats::dequantize_row;
@@ -21,13 +21,21 @@ unsafe impl Send for In {}
 // SAFETY: as above.
 unsafe impl Sync for In {}
 
+impl Default for In {
+    fn default() -> Self {
+        let grid = Grid::new(&TensorDesc::new(DType::F32, [0]));
+        // SAFETY: an empty tensor reaches no element.
+        unsafe { Self::new(std::ptr::dangling::<u64>().cast(), DType::F32, grid, None) }
+    }
+}
+
 impl In {
     /// A view of the tensor whose first element is at `data`.
     ///
     /// # Safety
     /// `data` is aligned to the dtype's scalars; every element that `grid` reaches from there is readable as long as the
     /// view is used, and is written by nobody while it is read. With `packed_bytes`, that many bytes are.
-    pub(super) const unsafe fn new(data: *const u8, dtype: DType, grid: Grid, packed_bytes: Option<usize>) -> Self {
+    pub(crate) const unsafe fn new(data: *const u8, dtype: DType, grid: Grid, packed_bytes: Option<usize>) -> Self {
         Self { data, dtype, grid, packed_bytes }
     }
 

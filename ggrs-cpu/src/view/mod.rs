@@ -12,4 +12,4 @@ mod scratch;
 pub(crate) use grid::Grid;
 pub(crate) use input::In;
 pub(crate) use output::{Blocks, Out, Rows};
-pub(crate) use scratch::{ScratchLayout, Slot, Table};
+pub(crate) use scratch::{Scratch, ScratchLayout, Slot, Table};

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use bytemuck::Pod;
-use ggrs_core::DType;
+use ggrs_core::{DType, TensorDesc};
 
 use super::Grid;
 use crate::formats::quantize_row;
@@ -22,13 +22,21 @@ unsafe impl Send for Out {}
 // SAFETY: as above.
 unsafe impl Sync for Out {}
 
+impl Default for Out {
+    fn default() -> Self {
+        let grid = Grid::new(&TensorDesc::new(DType::F32, [0]));
+        // SAFETY: an empty tensor reaches no element.
+        unsafe { Self::new(std::ptr::dangling_mut::<u64>().cast(), DType::F32, grid) }
+    }
+}
+
 impl Out {
     /// A view of the tensor whose first element is at `data`.
     ///
     /// # Safety
     /// `data` is aligned to the dtype's scalars; every element that `grid` reaches from there is writable as long as the
     /// view is used; no two indices reach the same element; nobody else accesses them while a kernel writes.
-    pub(super) const unsafe fn new(data: *mut u8, dtype: DType, grid: Grid) -> Self {
+    pub(crate) const unsafe fn new(data: *mut u8, dtype: DType, grid: Grid) -> Self {
         Self { data, dtype, grid }
     }
 

@@ -61,7 +61,7 @@ impl Scratch {
     /// # Safety
     /// `data` is aligned to cache lines; the bytes are readable and writable as long as the step's kernel is used, and
     /// nobody else accesses them while it runs.
-    pub(super) const unsafe fn new(data: *mut u8, bytes: usize) -> Self {
+    pub(crate) const unsafe fn new(data: *mut u8, bytes: usize) -> Self {
         Self { data, bytes }
     }
 

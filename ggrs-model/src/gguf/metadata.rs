@@ -195,14 +195,14 @@ impl<'a, T: FromValue<'a>> FromValue<'a> for Vec<T> {
         let array = value
             .as_array()
             .ok_or_else(|| wrong_type::<Self>(key, value))?;
-        array
-            .iter()
-            .map(|element| T::from_value(key, element))
-            .collect::<Result<_, _>>()
-            .map_err(|e| match e {
+        let mut out = Self::with_capacity(array.len());
+        for element in array.iter() {
+            out.push(T::from_value(key, element).map_err(|e| match e {
                 // An element of the wrong type: all are, so the array is what was found.
                 MetadataError::WrongType { .. } => wrong_type::<Self>(key, value),
                 other => other,
-            })
+            })?);
+        }
+        Ok(out)
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 /// The path of a shared fixture: in `$GGRS_SHARED`, or beside the repository in `../shared`.
 ///
 /// Where it is absent the caller has to skip its test: that is printed, and fails with `CI=true`.
+#[allow(clippy::print_stdout, reason = "a skip must be seen")]
 pub(crate) fn shared_fixture(relative: &str) -> Option<PathBuf> {
     let shared = env::var_os("GGRS_SHARED").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared")),

@@ -180,6 +180,27 @@ mod tests {
         }
     }
 
+    /// The functions that no fixture covers, and the ends of one whose naive form overflows.
+    #[test]
+    fn simple_functions() {
+        let two = |kind| value(kind, 2.0);
+        assert_eq!(
+            two(UnaryKind::Exp),
+            std::f64::consts::E * std::f64::consts::E
+        );
+        assert_eq!(
+            (
+                two(UnaryKind::Neg),
+                two(UnaryKind::Sqr),
+                two(UnaryKind::Relu)
+            ),
+            (-2.0, 4.0, 2.0)
+        );
+        assert_eq!(value(UnaryKind::Relu, -2.0), 0.0);
+        assert_eq!(value(UnaryKind::Softplus, 800.0), 800.0);
+        assert_eq!(value(UnaryKind::Softplus, 0.0), std::f64::consts::LN_2);
+    }
+
     #[test]
     fn both_sides_broadcast() {
         let column = Array::new(&[2, 1], vec![1.0, 2.0]);

@@ -87,3 +87,50 @@ pub fn gated_delta_net(inputs: &DeltaNetInputs<'_>) -> DeltaNetOutput {
     }
     DeltaNetOutput { out, snapshots }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::{concat, slice};
+    use crate::random::RandomInputs;
+
+    /// Snapshot `i` is the memory of a run that stops `i` tokens earlier, from which the rest can be continued.
+    #[test]
+    fn snapshots_are_the_memories_of_shorter_runs() {
+        let mut random = RandomInputs::new(5);
+        let (n_tokens, width) = (3, 4);
+        let mut normals = |heads: usize| random.normals(&[2, n_tokens, heads, width], 0.5);
+        let (q, k, v) = (normals(1), normals(1), normals(2));
+        let g = Array::filled(&[2, n_tokens, 2, 1], -0.3);
+        let beta = Array::filled(&[2, n_tokens, 2], 0.6);
+        let state = Array::filled(&[2, 2, width, width], 0.1);
+        let run = |first: usize, end: usize, state: &Array| {
+            let part = |x: &Array| slice(x, 1, first, end);
+            let (q, k, v, g, beta) = (part(&q), part(&k), part(&v), part(&g), part(&beta));
+            let inputs = DeltaNetInputs {
+                q: &q,
+                k: &k,
+                v: &v,
+                g: &g,
+                beta: &beta,
+                state,
+                n_snapshots: 5,
+            };
+            gated_delta_net(&inputs)
+        };
+        let snapshot = |output: &DeltaNetOutput, i: usize| {
+            Array::new(&state.shape, slice(&output.snapshots, 1, i, i + 1).data)
+        };
+        let whole = run(0, n_tokens, &state);
+        for shorter in 1..n_tokens {
+            let start = run(0, shorter, &state);
+            assert_eq!(snapshot(&whole, n_tokens - shorter), snapshot(&start, 0));
+            let rest = run(shorter, n_tokens, &snapshot(&start, 0));
+            assert_eq!(concat(&[&start.out, &rest.out], 1), whole.out);
+            assert_eq!(snapshot(&rest, 0), snapshot(&whole, 0));
+        }
+        for unwritten in n_tokens..5 {
+            assert!(snapshot(&whole, unwritten).data.iter().all(|v| v.is_nan()));
+        }
+    }
+}

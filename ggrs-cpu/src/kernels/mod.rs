@@ -1,0 +1,16 @@
+//! The kernels, one file per op family: how each is chosen, and what it computes.
+
+pub(crate) mod attention;
+pub(crate) mod cache;
+pub(crate) mod collective;
+pub(crate) mod elementwise;
+pub(crate) mod glu;
+pub(crate) mod matmul;
+pub(crate) mod moe;
+pub(crate) mod movement;
+pub(crate) mod norm;
+pub(crate) mod recurrent;
+pub(crate) mod reduce;
+pub(crate) mod rope;
+pub(crate) mod select;
+pub(crate) mod softmax;
