@@ -174,6 +174,7 @@ fn frequencies_follow_the_probabilities() {
 fn greedy_takes_the_best_and_of_equals_the_first() {
     assert_eq!(choose(greedy(), &[], &[0.0, 3.0, -1.0, 3.0]), 1);
     assert_eq!(choose(greedy(), &[], &[-5.0]), 0);
+    assert_eq!(choose(greedy(), &[], &[-0.0, 0.0]), 0);
     assert_eq!(choose(greedy(), &[], &[f32::NEG_INFINITY, f32::MIN]), 1);
     let narrowest = [
         SamplerConfig {

@@ -198,6 +198,30 @@ fn demo_prompts_have_the_recorded_ids() {
     assert!(!tokenizer.add_bos());
 }
 
+#[test]
+fn tiny_model_prompts_have_the_recorded_ids() {
+    #[derive(serde::Deserialize)]
+    struct Prompt {
+        text: Option<String>,
+        ids: Vec<TokenId>,
+    }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/qwen3moe");
+    for (size, model) in [("small", "small-f32"), ("k", "k-kmix")] {
+        let prompts = fs::read(format!("{folder}/prompts.{size}.json")).unwrap();
+        let prompts: Vec<Prompt> = serde_json::from_slice(&prompts).unwrap();
+        let file = GgufFile::open(format!("{folder}/{model}.gguf")).unwrap();
+        let tokenizer = Tokenizer::new(&vocab(&file)).unwrap();
+        let mut n_texts = 0;
+        for prompt in prompts {
+            if let Some(text) = prompt.text {
+                assert_eq!(tokenizer.encode(&text, SPECIAL).unwrap(), prompt.ids);
+                n_texts += 1;
+            }
+        }
+        assert!(n_texts > 0);
+    }
+}
+
 proptest! {
     #[test]
     fn any_text_comes_back(text in "(\\PC|[ \n\t'<|>]|im_end|<\\|im_end\\|>){0,60}") {

@@ -18,10 +18,10 @@ pub(super) struct Kernel {
     pub(super) tiles: usize,
     /// Columns that one call multiplies at most.
     pub(super) columns: usize,
-    /// Multiplies `tiles` tiles by the first 1..=`columns` columns.
+    /// Multiplies `tiles` tiles by the first 1..=`columns` columns, or some more of them (their results mean nothing).
     ///
     /// # Safety
-    /// The level exists, and the operands are what the format's kernel says.
+    /// The level exists, and the operands (all `columns` of them) are what the format's kernel says.
     pub(super) run: unsafe fn(n_columns: usize, operands: &Operands, results: &mut Results),
 }
 
@@ -120,9 +120,7 @@ mod x86 {
                     match n_columns {
                         1 => block512::<B, 1>(operands, results),
                         2 => block512::<B, 2>(operands, results),
-                        3 => block512::<B, 3>(operands, results),
-                        4 => block512::<B, 4>(operands, results),
-                        5 => block512::<B, 5>(operands, results),
+                        3 | 4 => block512::<B, 4>(operands, results),
                         _ => block512::<B, 6>(operands, results),
                     }
                 }
@@ -137,9 +135,7 @@ mod x86 {
                     match n_columns {
                         1 => float512::<F, 1>(operands, results),
                         2 => float512::<F, 2>(operands, results),
-                        3 => float512::<F, 3>(operands, results),
-                        4 => float512::<F, 4>(operands, results),
-                        5 => float512::<F, 5>(operands, results),
+                        3 | 4 => float512::<F, 4>(operands, results),
                         _ => float512::<F, 6>(operands, results),
                     }
                 }
@@ -171,7 +167,6 @@ mod x86 {
                     match n_columns {
                         1 => block256::<B, 1>(operands, results),
                         2 => block256::<B, 2>(operands, results),
-                        3 => block256::<B, 3>(operands, results),
                         _ => block256::<B, 4>(operands, results),
                     }
                 }
@@ -186,7 +181,6 @@ mod x86 {
                     match n_columns {
                         1 => float256::<F, 1>(operands, results),
                         2 => float256::<F, 2>(operands, results),
-                        3 => float256::<F, 3>(operands, results),
                         _ => float256::<F, 4>(operands, results),
                     }
                 }

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 
 use super::GemmError;
+use crate::pack::TILE_ROWS;
 
 /// One column of a routed product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,13 +112,21 @@ impl<'a> Output<'a> {
         self.width
     }
 
-    /// Writes `values` to `row`, from `at` on; what would lie outside is left out.
-    pub(super) fn write(&mut self, row: usize, at: usize, values: &[f32]) {
-        if row >= self.n_rows || at >= self.width {
+    /// Writes a tile's values to `row`, from `at` on; what would lie at `end` or behind it is left out.
+    #[inline]
+    pub(super) fn write(&mut self, row: usize, at: usize, values: &[f32; TILE_ROWS], end: usize) {
+        let end = end.min(self.width);
+        if row >= self.n_rows || at >= end {
             return;
         }
-        let n = values.len().min(self.width - at);
         // SAFETY: the row is one of `n_rows`, the range is inside its `width`, which this borrow may write.
-        unsafe { self.start.add(row * self.stride + at).copy_from_nonoverlapping(values.as_ptr(), n) }
+        unsafe {
+            let place = self.start.add(row * self.stride + at);
+            if end - at >= TILE_ROWS {
+                place.cast::<[f32; TILE_ROWS]>().write_unaligned(*values);
+            } else {
+                place.copy_from_nonoverlapping(values.as_ptr(), end - at);
+            }
+        }
     }
 }

@@ -193,6 +193,8 @@ fn multiply_tiles(
     let n_calls = n.div_ceil(kernel.columns);
     for call in 0..n_calls {
         let part = range.start + n * call / n_calls..range.start + n * (call + 1) / n_calls;
+        let Some(first_row) = columns.get(part.start).and_then(|(input, _)| rows.start(input)) else { return };
+        operands.columns = [first_row; MAX_COLUMNS];
         let mut targets = [0; MAX_COLUMNS];
         let mut n_columns = 0;
         for ((pointer, target), column) in operands.columns.iter_mut().zip(&mut targets).zip(part) {
@@ -202,15 +204,12 @@ fn multiply_tiles(
             n_columns += 1;
         }
         // SAFETY: `kernel` gave a kernel of this dtype that the machine can run. `rows` matches the weights' k, and the
-        // first `kernel.tiles` tiles and `n_columns` columns (1 to `kernel.columns`) were just pointed at whole ones.
+        // tiles and columns were all just pointed at whole ones; `n_columns` is 1 to `kernel.columns`.
         unsafe { (kernel.run)(n_columns, &operands, &mut results) };
         for (tile, by_column) in tiles.clone().zip(&results) {
             let at = tile * TILE_ROWS;
-            let n_values = TILE_ROWS.min(weights.n_rows() - at);
             for (values, out) in by_column.iter().zip(targets).take(n_columns) {
-                if let Some(values) = values.get(..n_values) {
-                    output.write(out, at, values);
-                }
+                output.write(out, at, values, weights.n_rows());
             }
         }
     }

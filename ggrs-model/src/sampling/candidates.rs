@@ -25,9 +25,10 @@ impl Candidate {
     }
 }
 
-/// Higher logits first; of equal ones the lower id.
+/// Higher logits first; of equal ones, 0 and -0 among them, the lower id. No logit is NaN.
 fn better_first(a: &Candidate, b: &Candidate) -> Ordering {
-    b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id))
+    let by_logit = b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal);
+    by_logit.then(a.id.cmp(&b.id))
 }
 
 /// The best candidate; `None` if there are none.

@@ -1,0 +1,159 @@
+//! Buffers: memory with its account. It must not know plans or kernels.
+//!
+//! Contents are reached only with the device's [`Gate`] in hand: it is locked for each transfer and each run, so nobody
+//! reads what another thread writes.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ggrs_core::DeviceError;
+use ggrs_core::device::{Buffer, BufferSlice, BufferUse, Generation, MemoryReport, WeightForm};
+
+use crate::memory::Memory;
+use crate::pool::Pool;
+use crate::system;
+
+/// What all parts of an open device share.
+pub(crate) struct Shared {
+    /// The device, as the user names it.
+    pub(crate) name: String,
+    /// Bytes in buffers.
+    held: AtomicU64,
+    gate: Mutex<Gate>,
+}
+
+/// Access to the contents of a device's buffers, and the threads that work on them.
+pub(crate) struct Gate {
+    /// The threads.
+    pub(crate) pool: Pool,
+}
+
+impl Shared {
+    pub(crate) fn new(name: String, pool: Pool) -> Self {
+        Self { name, held: AtomicU64::new(0), gate: Mutex::new(Gate { pool }) }
+    }
+
+    /// Waits until nobody else transfers or runs.
+    pub(crate) fn gate(&self) -> MutexGuard<'_, Gate> {
+        // A panic leaves only the contents of buffers unfinished, which its run reports.
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Memory now.
+    pub(crate) fn memory(&self) -> MemoryReport {
+        let (total, free) = system::memory();
+        MemoryReport { total, free, held: self.held.load(Ordering::Relaxed) }
+    }
+}
+
+/// Host memory that belongs to a device.
+pub(crate) struct CpuBuffer {
+    memory: Memory,
+    usage: BufferUse,
+    form: WeightForm,
+    generation: Generation,
+    /// Bytes that this buffer added to the account.
+    held: u64,
+    owner: Arc<Shared>,
+}
+
+impl CpuBuffer {
+    /// Zeroed memory.
+    pub(crate) fn new(owner: &Arc<Shared>, bytes: u64, usage: BufferUse, form: WeightForm) -> Result<Self, DeviceError> {
+        let free = system::memory().1;
+        let error = || DeviceError::OutOfMemory {
+            device: owner.name.clone(),
+            what: format!("{usage:?}").to_lowercase(),
+            requested: bytes,
+            free,
+        };
+        // Weights are written whole right after.
+        let touch = usage != BufferUse::Weights;
+        let n_bytes = usize::try_from(bytes).ok().filter(|_| bytes <= free);
+        let memory = n_bytes.and_then(|n| Memory::zeroed(n, touch)).ok_or_else(error)?;
+        owner.held.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Self { memory, usage, form, generation: Generation::default(), held: bytes, owner: Arc::clone(owner) })
+    }
+
+    /// A weight in the file's layout that stays where it is.
+    pub(crate) fn shared(owner: &Arc<Shared>, memory: Memory) -> Self {
+        let (usage, form) = (BufferUse::Weights, WeightForm::Native);
+        Self { memory, usage, form, generation: Generation::default(), held: 0, owner: Arc::clone(owner) }
+    }
+
+    /// A buffer as one of this device.
+    pub(crate) fn of<'a>(owner: &Arc<Shared>, buffer: &'a dyn Buffer) -> Result<&'a Self, DeviceError> {
+        let foreign = |name: &str| DeviceError::ForeignBuffer { device: owner.name.clone(), owner: name.to_owned() };
+        let mine = buffer.as_any().downcast_ref::<Self>().ok_or_else(|| foreign("another device"))?;
+        if Arc::ptr_eq(&mine.owner, owner) { Ok(mine) } else { Err(foreign(&mine.owner.name)) }
+    }
+
+    /// The memory itself, for views that a run makes with the gate in hand.
+    pub(crate) const fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// All bytes.
+    pub(crate) fn read<'a>(&'a self, _: &'a Gate) -> &'a [u8] {
+        // SAFETY: the memory has these bytes, and they are written only with the gate borrowed exclusively.
+        unsafe { std::slice::from_raw_parts(self.memory.start().as_ptr(), self.memory.bytes()) }
+    }
+
+    /// All bytes, to be written; empty if they are not the device's own.
+    pub(crate) fn write<'a>(&'a self, _: &'a mut Gate) -> &'a mut [u8] {
+        if !self.memory.is_writable() {
+            return &mut [];
+        }
+        // SAFETY: the memory has these bytes, and nobody else reaches contents while the gate is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.start().as_ptr(), self.memory.bytes()) }
+    }
+}
+
+impl Buffer for CpuBuffer {
+    fn bytes(&self) -> u64 {
+        self.memory.bytes() as u64
+    }
+
+    fn usage(&self) -> BufferUse {
+        self.usage
+    }
+
+    fn form(&self) -> WeightForm {
+        self.form
+    }
+
+    fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for CpuBuffer {
+    fn drop(&mut self) {
+        self.owner.held.fetch_sub(self.held, Ordering::Relaxed);
+    }
+}
+
+/// The buffer of a slice and the slice's place in it, checked.
+pub(crate) fn locate<'a>(
+    owner: &Arc<Shared>,
+    slice: &'a BufferSlice,
+) -> Result<(&'a CpuBuffer, std::ops::Range<usize>), DeviceError> {
+    let buffer = CpuBuffer::of(owner, &*slice.buffer)?;
+    let range = || {
+        let start = usize::try_from(slice.offset).ok()?;
+        let end = start.checked_add(usize::try_from(slice.bytes).ok()?)?;
+        (end <= buffer.memory.bytes()).then_some(start..end)
+    };
+    let range = range().ok_or_else(|| DeviceError::Range {
+        device: owner.name.clone(),
+        start: slice.offset,
+        end: slice.offset.saturating_add(slice.bytes),
+        size: buffer.bytes(),
+    })?;
+    Ok((buffer, range))
+}

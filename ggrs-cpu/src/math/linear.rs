@@ -1,0 +1,95 @@
+//! Scaling and adding rows.
+
+use super::lanes::{Lanes, Task, dispatch};
+use crate::isa::Isa;
+
+/// `out = factor * x + bias`.
+struct Scale<'a> {
+    factor: f32,
+    bias: f32,
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Task for Scale<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let (factor, bias) = (lanes.splat(self.factor), lanes.splat(self.bias));
+        for (x, out) in self.x.chunks(L::N).zip(self.out.chunks_mut(L::N)) {
+            lanes.store(lanes.mul_add(lanes.load(x), factor, bias), out);
+        }
+    }
+}
+
+/// `x *= factor`.
+struct ScaleInPlace<'a> {
+    factor: f32,
+    x: &'a mut [f32],
+}
+
+impl Task for ScaleInPlace<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let factor = lanes.splat(self.factor);
+        for x in self.x.chunks_mut(L::N) {
+            lanes.store(lanes.mul(lanes.load(x), factor), x);
+        }
+    }
+}
+
+/// `y += a * x`.
+struct Axpy<'a> {
+    a: f32,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Task for Axpy<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let a = lanes.splat(self.a);
+        for (x, y) in self.x.chunks(L::N).zip(self.y.chunks_mut(L::N)) {
+            lanes.store(lanes.mul_add(lanes.load(x), a, lanes.load(y)), y);
+        }
+    }
+}
+
+/// The rows up to the length of the shorter one.
+fn same_length<'a>(x: &'a [f32], y: &'a mut [f32]) -> (&'a [f32], &'a mut [f32]) {
+    let n = x.len().min(y.len());
+    (
+        x.get(..n).unwrap_or_default(),
+        y.get_mut(..n).unwrap_or_default(),
+    )
+}
+
+/// `out[i] = factor * x[i] + bias`; what one row has more than the other is left alone.
+pub fn scale(isa: Isa, factor: f32, bias: f32, x: &[f32], out: &mut [f32]) {
+    let (x, out) = same_length(x, out);
+    dispatch(
+        isa,
+        Scale {
+            factor,
+            bias,
+            x,
+            out,
+        },
+    );
+}
+
+/// `x[i] *= factor`.
+pub fn scale_in_place(isa: Isa, factor: f32, x: &mut [f32]) {
+    dispatch(isa, ScaleInPlace { factor, x });
+}
+
+/// `y[i] += a * x[i]`; what one row has more than the other is left alone.
+pub fn axpy(isa: Isa, a: f32, x: &[f32], y: &mut [f32]) {
+    let (x, y) = same_length(x, y);
+    dispatch(isa, Axpy { a, x, y });
+}

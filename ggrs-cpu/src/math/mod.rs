@@ -1,0 +1,28 @@
+//! Arithmetic on rows of F32, vectorised for every instruction-set level: what kernels are made of.
+//!
+//! Everything is written once over [`Lanes`]; [`dispatch`] enters it with the level's instructions enabled. It must not
+//! know tensors, strides, threads or ops beyond the names of the unary functions.
+
+mod exponential;
+mod lanes;
+#[cfg(target_arch = "x86_64")]
+mod lanes_avx2;
+#[cfg(target_arch = "x86_64")]
+mod lanes_avx512;
+mod lanes_scalar;
+mod linear;
+mod product;
+mod reduce;
+mod rows;
+mod transpose;
+mod unary;
+
+pub(crate) use exponential::{exp, tanh};
+pub(crate) use lanes::{Lanes, Task, dispatch};
+pub use linear::{axpy, scale, scale_in_place};
+pub(crate) use product::{Factor, multiply};
+pub use reduce::{dot, max, sum, sum_squared_deviations, sum_squares};
+pub use rows::read_row;
+pub(crate) use rows::read_row_lanes;
+pub(crate) use transpose::transpose;
+pub use unary::{gated, unary, unary_in_place};
