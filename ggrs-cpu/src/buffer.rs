@@ -4,6 +4,7 @@
 //! reads what another thread writes.
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -101,12 +102,39 @@ impl CpuBuffer {
     }
 
     /// All bytes, to be written; empty if they are not the device's own.
-    pub(crate) fn write<'a>(&'a self, _: &'a mut Gate) -> &'a mut [u8] {
-        if !self.memory.is_writable() {
-            return &mut [];
-        }
+    pub(crate) fn write<'a>(&'a self, gate: &'a mut Gate) -> &'a mut [u8] {
+        self.write_with_pool(gate).1
+    }
+
+    /// The same, and the threads to do it with.
+    pub(crate) fn write_with_pool<'a>(&'a self, gate: &'a mut Gate) -> (&'a mut Pool, &'a mut [u8]) {
+        let n_bytes = if self.memory.is_writable() { self.memory.bytes() } else { 0 };
         // SAFETY: the memory has these bytes, and nobody else reaches contents while the gate is borrowed exclusively.
-        unsafe { std::slice::from_raw_parts_mut(self.memory.start().as_ptr(), self.memory.bytes()) }
+        let bytes = unsafe { std::slice::from_raw_parts_mut(self.memory.start().as_ptr(), n_bytes) };
+        (&mut gate.pool, bytes)
+    }
+
+    /// Memory that the device shares with somebody else is not to be written.
+    pub(crate) fn check_writable(&self) -> Result<(), DeviceError> {
+        if self.memory.is_writable() {
+            return Ok(());
+        }
+        Err(DeviceError::ForeignBuffer { device: self.owner.name.clone(), owner: "the model file".to_owned() })
+    }
+
+    /// Copies bytes of one buffer to a place in another, or in the same; what would reach past the end is left out.
+    pub(crate) fn copy(from: &Self, range: Range<usize>, to: &Self, at: usize, _: &mut Gate) {
+        let (start, end) = (range.start.min(from.memory.bytes()), range.end.min(from.memory.bytes()));
+        let n_bytes = end.saturating_sub(start).min(to.memory.bytes().saturating_sub(at));
+        if n_bytes == 0 || !to.memory.is_writable() {
+            return;
+        }
+        // SAFETY: both ranges are inside their memory, `to` may be written, the gate is borrowed exclusively, and `copy`
+        // allows an overlap.
+        unsafe {
+            let source = from.memory.start().add(start);
+            to.memory.start().add(at).copy_from(source, n_bytes);
+        }
     }
 }
 
@@ -142,7 +170,7 @@ impl Drop for CpuBuffer {
 pub(crate) fn locate<'a>(
     owner: &Arc<Shared>,
     slice: &'a BufferSlice,
-) -> Result<(&'a CpuBuffer, std::ops::Range<usize>), DeviceError> {
+) -> Result<(&'a CpuBuffer, Range<usize>), DeviceError> {
     let buffer = CpuBuffer::of(owner, &*slice.buffer)?;
     let range = || {
         let start = usize::try_from(slice.offset).ok()?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ggrs_core::device::{BufferSlice, Executable, Fence, Queue};
 use ggrs_core::{DeviceError, ExecError};
 
-use crate::buffer::{Shared, locate};
+use crate::buffer::{CpuBuffer, Shared, locate};
 
 /// A queue of the CPU device.
 pub(crate) struct CpuQueue {
@@ -18,19 +18,14 @@ impl CpuQueue {
         Self { device, submitted: 0 }
     }
 
-    /// Where `n_bytes` at the start of a slice are to be written.
-    fn with_target(&self, to: &BufferSlice, n_bytes: usize, write: impl FnOnce(&mut [u8])) -> Result<(), DeviceError> {
-        let to = to.range(&self.device.name, 0, n_bytes as u64)?;
+    /// Writes to the first `n_bytes` of a slice.
+    fn write(&self, to: &BufferSlice, n_bytes: u64, write: impl FnOnce(&mut [u8])) -> Result<(), DeviceError> {
+        let to = to.range(&self.device.name, 0, n_bytes)?;
         let (buffer, range) = locate(&self.device, &to)?;
+        buffer.check_writable()?;
         let mut gate = self.device.gate();
-        let whole = buffer.write(&mut gate);
-        match whole.get_mut(range) {
-            Some(target) => write(target),
-            // Only memory that the device shares with somebody else is not writable.
-            None => {
-                let (start, end) = (to.offset, to.offset + to.bytes);
-                return Err(DeviceError::Range { device: self.device.name.clone(), start, end, size: 0 });
-            }
+        if let Some(target) = buffer.write(&mut gate).get_mut(range) {
+            write(target);
         }
         Ok(())
     }
@@ -38,7 +33,7 @@ impl CpuQueue {
 
 impl Queue for CpuQueue {
     fn upload(&mut self, to: &BufferSlice, data: &[u8]) -> Result<(), DeviceError> {
-        self.with_target(to, data.len(), |target| target.copy_from_slice(data))
+        self.write(to, data.len() as u64, |target| target.copy_from_slice(data))
     }
 
     fn download(&mut self, from: &BufferSlice, data: &mut [u8]) -> Result<(), ExecError> {
@@ -52,22 +47,16 @@ impl Queue for CpuQueue {
     }
 
     fn copy(&mut self, from: &BufferSlice, to: &BufferSlice) -> Result<(), DeviceError> {
+        let to = to.range(&self.device.name, 0, from.bytes)?;
         let (source, source_range) = locate(&self.device, from)?;
-        if Arc::ptr_eq(&from.buffer, &to.buffer) {
-            // The same buffer: the ranges may overlap.
-            return self.with_target(&BufferSlice::whole(Arc::clone(&to.buffer)), source.memory().bytes(), |whole| {
-                let start = usize::try_from(to.offset).unwrap_or(usize::MAX);
-                if start.saturating_add(source_range.len()) <= whole.len() {
-                    whole.copy_within(source_range, start);
-                }
-            });
-        }
-        self.with_target(to, source_range.len(), |target| source.copy_out(source_range, target))
+        let (target, target_range) = locate(&self.device, &to)?;
+        target.check_writable()?;
+        CpuBuffer::copy(source, source_range, target, target_range.start, &mut self.device.gate());
+        Ok(())
     }
 
     fn fill(&mut self, to: &BufferSlice, byte: u8) -> Result<(), DeviceError> {
-        let n_bytes = usize::try_from(to.bytes).unwrap_or(usize::MAX);
-        self.with_target(to, n_bytes, |target| target.fill(byte))
+        self.write(to, to.bytes, |target| target.fill(byte))
     }
 
     fn submit(&mut self, executable: &mut dyn Executable) -> Result<Fence, ExecError> {

@@ -1,0 +1,128 @@
+//! The product of two small F32 matrices that lie in cache, by register tiles.
+
+use super::lanes::Lanes;
+
+/// A matrix whose rows lie `stride` elements apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Factor<'a> {
+    /// The first row starts here.
+    pub(crate) values: &'a [f32],
+    /// From a row to the next.
+    pub(crate) stride: usize,
+}
+
+/// Have `rows` rows of `width` elements room in `len` elements?
+const fn fits(len: usize, stride: usize, rows: usize, width: usize) -> bool {
+    rows == 0 || (rows - 1) * stride + width <= len
+}
+
+/// `c = a b`, or `c += a b` if `add`: `a` `[rows, depth]`, `b` `[depth, cols]`, `c` `[rows, cols]`.
+///
+/// Columns are computed by whole vectors: rows of `b` and `c` must have room for `cols` rounded up to `L::N`; what
+/// stands there in `c` is overwritten. Matrices without that room are left alone.
+#[inline(always)]
+pub(crate) fn multiply<L: Lanes>(
+    lanes: L,
+    (rows, depth, cols): (usize, usize, usize),
+    a: Factor<'_>,
+    b: Factor<'_>,
+    (c, c_stride): (&mut [f32], usize),
+    add: bool,
+) {
+    let vectors = cols.div_ceil(L::N);
+    let width = vectors * L::N;
+    let room = fits(a.values.len(), a.stride, rows, depth)
+        && fits(b.values.len(), b.stride, depth, width)
+        && fits(c.len(), c_stride, rows, width);
+    debug_assert!(room, "a matrix is too small for its product");
+    if !room {
+        return;
+    }
+    let mut at = 0;
+    while at < vectors {
+        let pair = vectors - at >= 2;
+        let column = at * L::N;
+        let mut row = 0;
+        while row < rows {
+            let tile = Tile {
+                a: a.values.as_ptr().wrapping_add(row * a.stride),
+                a_stride: a.stride,
+                b: b.values.as_ptr().wrapping_add(column),
+                b_stride: b.stride,
+                c: c.as_mut_ptr().wrapping_add(row * c_stride + column),
+                c_stride,
+                depth,
+                add,
+            };
+            let left = (rows - row).min(L::TILE_ROWS);
+            // SAFETY: the matrices have room for `rows` rows and `vectors` vectors, and the tile lies inside.
+            row += unsafe {
+                match (left, pair) {
+                    (8.., true) => tile.run::<L, 8, 2>(lanes),
+                    (4.., true) => tile.run::<L, 4, 2>(lanes),
+                    (2.., true) => tile.run::<L, 2, 2>(lanes),
+                    (_, true) => tile.run::<L, 1, 2>(lanes),
+                    (8.., false) => tile.run::<L, 8, 1>(lanes),
+                    (4.., false) => tile.run::<L, 4, 1>(lanes),
+                    (2.., false) => tile.run::<L, 2, 1>(lanes),
+                    (_, false) => tile.run::<L, 1, 1>(lanes),
+                }
+            };
+        }
+        at += if pair { 2 } else { 1 };
+    }
+}
+
+/// Some rows by one or two vectors of the product.
+struct Tile {
+    a: *const f32,
+    a_stride: usize,
+    b: *const f32,
+    b_stride: usize,
+    c: *mut f32,
+    c_stride: usize,
+    depth: usize,
+    add: bool,
+}
+
+impl Tile {
+    /// Computes `R` rows by `V` vectors; gives `R`.
+    ///
+    /// # Safety
+    /// `a` is readable for `R` rows of `depth` elements, `b` for `depth` rows of `V` vectors, `c` is writable for `R` rows
+    /// of `V` vectors and apart from both.
+    #[inline(always)]
+    unsafe fn run<L: Lanes, const R: usize, const V: usize>(&self, lanes: L) -> usize {
+        // SAFETY: the caller's promise; all vectors are whole ones.
+        unsafe {
+            let vector = |at: *const f32| std::slice::from_raw_parts(at, L::N);
+            let mut sums = [[lanes.splat(0.0); V]; R];
+            if self.add {
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    for (v, sum) in sums.iter_mut().enumerate() {
+                        *sum = lanes.load(vector(self.c.add(r * self.c_stride + v * L::N)));
+                    }
+                }
+            }
+            for k in 0..self.depth {
+                let mut b = [lanes.splat(0.0); V];
+                for (v, b) in b.iter_mut().enumerate() {
+                    *b = lanes.load(vector(self.b.add(k * self.b_stride + v * L::N)));
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let a = lanes.splat(*self.a.add(r * self.a_stride + k));
+                    for (sum, b) in sums.iter_mut().zip(b) {
+                        *sum = lanes.mul_add(a, b, *sum);
+                    }
+                }
+            }
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, sum) in sums.iter().enumerate() {
+                    let at = self.c.add(r * self.c_stride + v * L::N);
+                    lanes.store(*sum, std::slice::from_raw_parts_mut(at, L::N));
+                }
+            }
+        }
+        R
+    }
+}
