@@ -7,9 +7,11 @@
 mod grid;
 mod input;
 mod output;
+mod places;
 mod scratch;
 
 pub(crate) use grid::Grid;
 pub(crate) use input::In;
 pub(crate) use output::{Blocks, Out, Rows};
+pub(crate) use places::Places;
 pub(crate) use scratch::{Scratch, ScratchLayout, Slot, Table};
