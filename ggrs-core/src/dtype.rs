@@ -167,7 +167,7 @@ impl DType {
             block_bytes,
             ..
         } = self.row();
-        if elems % block_elems != 0 {
+        if !elems.is_multiple_of(block_elems) {
             return None;
         }
         (elems / block_elems).checked_mul(block_bytes)

@@ -164,7 +164,7 @@ impl Layout {
         if block == 1 {
             return true;
         }
-        let last_ok = shape.last().bound() % block == 0
+        let last_ok = shape.last().bound().is_multiple_of(block)
             && self.contiguous_from(shape, shape.rank().saturating_sub(1));
         let outer = self.strides.len().saturating_sub(1);
         last_ok

@@ -2,6 +2,8 @@
 //!
 //! `GGRS_BLESS=1` rewrites the golden files.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 use std::path::Path;
 
 use ggrs_core::device::DeviceName;

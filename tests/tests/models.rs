@@ -1,5 +1,7 @@
 //! Whole models on the CPU device: logits and greedy text against Hugging Face Transformers, the demo model's answers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

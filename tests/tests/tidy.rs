@@ -1,6 +1,8 @@
 //! Rules of the repository that a compiler does not check: who depends on whom, who may know what, how long a file
 //! may be and what it may be called.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

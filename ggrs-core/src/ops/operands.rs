@@ -201,7 +201,11 @@ pub(super) fn fresh(dtype: DType, shape: Shape) -> Result<TensorDesc, OpError> {
         // Offsets inside one tensor must fit a signed machine word.
         Some(b)
             if isize::try_from(b).is_ok()
-                && desc.shape.last().bound() % dtype.block_elems() == 0 =>
+                && desc
+                    .shape
+                    .last()
+                    .bound()
+                    .is_multiple_of(dtype.block_elems()) =>
         {
             Ok(desc)
         }

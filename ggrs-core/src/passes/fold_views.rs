@@ -60,6 +60,10 @@ impl Pass for FoldViews {
     }
 }
 
+#[allow(
+    clippy::large_enum_variant,
+    reason = "lives on the stack for one match"
+)]
 enum Fold {
     /// The result is this value.
     Into(ValueId),
