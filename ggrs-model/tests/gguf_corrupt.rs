@@ -2,6 +2,8 @@
 //!
 //! What a certain damage is called is tested in `gguf_suite/errors.rs`.
 
+#![cfg(test)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
@@ -87,12 +89,13 @@ fn touch(value: Value<'_>) -> usize {
     }
 }
 
-/// Memory that reading a file of this size may take: the bytes themselves, and descriptions of what is in them.
+/// Memory that reading a file of this size may take: its bytes, as `from_bytes` keeps them, and as much for the
+/// description of what is in them.
 fn allowed(file_bytes: usize) -> usize {
-    10 * file_bytes + 4096
+    2 * file_bytes + 4096
 }
 
-/// The fixture with every kind of block, without most of its data: what matters is the header.
+/// A small model with many dtypes.
 fn fixture() -> Vec<u8> {
     let path = concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -101,8 +104,8 @@ fn fixture() -> Vec<u8> {
     std::fs::read(path).unwrap()
 }
 
-/// The header of the fixture above ends here.
-const HEADER_BYTES: usize = 16_500;
+/// Where the data of that model begins: before are header, padding and all that a reader trusts.
+const HEADER_BYTES: usize = 16_416;
 
 /// One way to damage a file.
 #[derive(Clone, Debug)]
@@ -210,7 +213,7 @@ proptest! {
 fn every_truncation_of_the_header_is_refused() {
     let whole = fixture();
     assert!(read_all(whole.clone()), "the fixture itself is valid");
-    for len in 0..HEADER_BYTES {
+    for len in 0..=HEADER_BYTES {
         assert!(
             !read_all(whole[..len].to_vec()),
             "the first {len} bytes were taken for a whole file"

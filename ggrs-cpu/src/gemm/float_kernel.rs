@@ -49,47 +49,47 @@ impl FloatFormat for Bf16 {
     }
 }
 
-/// Products that are summed before they are added to the total: it keeps the rounding error of long rows small.
-const RUN: usize = 256;
+/// Elements whose products are summed before they are added to the total: it keeps the rounding error of long rows small.
+const PART: usize = 256;
 
 /// How far ahead of the multiplication the weights are asked for, in bytes.
-const PREFETCH_BYTES: usize = 2048;
+const PREFETCH_BYTES: usize = 6144;
 
-/// Multiplies `T` tiles by `C` columns over the whole of k.
+/// Multiplies `T` tiles by `C` columns over the whole of k, in `RUNS` interleaved sums, so that the additions' latency is
+/// hidden where tiles and columns are few.
 ///
 /// # Safety
 /// The level of `V` exists; the first `T` tiles of `operands` are packed tiles of format `F` with `n_blocks` elements in
 /// a row, its first `C` columns are as many F32 values.
 #[inline(always)]
-pub(super) unsafe fn multiply<V: Lanes, F: FloatFormat, const T: usize, const C: usize>(
+pub(super) unsafe fn multiply<V: Lanes, F: FloatFormat, const T: usize, const C: usize, const RUNS: usize>(
     operands: &Operands,
     results: &mut Results,
 ) {
-    // SAFETY: the caller's promise; every pointer below stays inside its tile or row.
+    // SAFETY: the caller's promise; every index below is smaller than `n_blocks`.
     unsafe {
         let one = V::splat_float(1.0);
         let mut sums = [[V::splat_float(0.0); C]; T];
         let mut start = 0;
         while start < operands.n_blocks {
-            let end = operands.n_blocks.min(start + RUN);
-            let mut run = [[V::splat_float(0.0); C]; T];
-            for i in start..end {
-                let mut weights = [V::splat_float(0.0); T];
-                for t in 0..T {
-                    let at = operands.tiles[t].add(i * TILE_ROWS * F::BYTES);
-                    V::prefetch(at.wrapping_add(PREFETCH_BYTES));
-                    weights[t] = F::load::<V>(at);
+            let end = operands.n_blocks.min(start + PART);
+            let mut runs = [[[V::splat_float(0.0); C]; T]; RUNS];
+            let mut i = start;
+            while i + RUNS <= end {
+                for r in 0..RUNS {
+                    add_element::<V, F, T, C>(operands, i + r, &mut runs[r]);
                 }
-                for c in 0..C {
-                    let x = V::splat_float(*operands.columns[c].cast::<f32>().add(i));
-                    for t in 0..T {
-                        run[t][c] = V::mul_add(weights[t], x, run[t][c]);
-                    }
-                }
+                i += RUNS;
             }
-            for t in 0..T {
-                for c in 0..C {
-                    sums[t][c] = V::mul_add(run[t][c], one, sums[t][c]);
+            while i < end {
+                add_element::<V, F, T, C>(operands, i, &mut runs[0]);
+                i += 1;
+            }
+            for run in runs {
+                for t in 0..T {
+                    for c in 0..C {
+                        sums[t][c] = V::mul_add(run[t][c], one, sums[t][c]);
+                    }
                 }
             }
             start = end;
@@ -97,6 +97,30 @@ pub(super) unsafe fn multiply<V: Lanes, F: FloatFormat, const T: usize, const C:
         for t in 0..T {
             for c in 0..C {
                 V::store(sums[t][c], results[t][c].as_mut_ptr());
+            }
+        }
+    }
+}
+
+/// Adds the products of element `i` of every row and column.
+#[inline(always)]
+unsafe fn add_element<V: Lanes, F: FloatFormat, const T: usize, const C: usize>(
+    operands: &Operands,
+    i: usize,
+    sums: &mut [[V::Floats; C]; T],
+) {
+    // SAFETY: the contract of `multiply`.
+    unsafe {
+        let mut weights = [V::splat_float(0.0); T];
+        for t in 0..T {
+            let at = operands.tiles[t].add(i * TILE_ROWS * F::BYTES);
+            V::prefetch(at.wrapping_add(PREFETCH_BYTES));
+            weights[t] = F::load::<V>(at);
+        }
+        for c in 0..C {
+            let x = V::splat_float(*operands.columns[c].cast::<f32>().add(i));
+            for t in 0..T {
+                sums[t][c] = V::mul_add(weights[t], x, sums[t][c]);
             }
         }
     }

@@ -8,13 +8,16 @@ use super::product::{Operands, Results};
 use crate::pack::ActivationGroup;
 
 /// How far ahead of the multiplication the weights are asked for, in bytes.
-const PREFETCH_BYTES: usize = 2048;
+const PREFETCH_BYTES: usize = 6144;
 
 /// One group of `T` tiles and `C` columns, at hand for the steps below.
-struct Group<const T: usize, const C: usize> {
-    blocks: [*const u8; T],
-    idx: usize,
-    columns: [*const ActivationGroup; C],
+pub(super) struct Group<const T: usize, const C: usize> {
+    /// The packed blocks that hold the group.
+    pub(super) blocks: [*const u8; T],
+    /// Which group of the blocks it is.
+    pub(super) idx: usize,
+    /// The columns' activations of the group.
+    pub(super) columns: [*const ActivationGroup; C],
 }
 
 /// Multiplies `T` tiles by `C` columns over the whole of k.
@@ -83,8 +86,11 @@ unsafe fn add_group<V: Lanes, B: Block, const T: usize, const C: usize>(
 
 /// What the dot products of some halves of a group (1: this one, 0: not) start from, so that the quants' zero is taken
 /// off: minus the zero times the activations' sum.
+///
+/// # Safety
+/// As [`multiply`], for the pointers of `group`.
 #[inline(always)]
-unsafe fn start_dots<V: Lanes, B: Block, const T: usize, const C: usize>(
+pub(super) unsafe fn start_dots<V: Lanes, B: Block, const T: usize, const C: usize>(
     group: &Group<T, C>,
     halves: [i32; 2],
 ) -> [[V; C]; T] {
@@ -105,8 +111,11 @@ unsafe fn start_dots<V: Lanes, B: Block, const T: usize, const C: usize>(
 }
 
 /// Adds the dot products of a group (or a half of one), scaled, and what its offsets contribute.
+///
+/// # Safety
+/// As [`multiply`], for the pointers of `group`; `half` is 0 or 1.
 #[inline(always)]
-unsafe fn add_scaled<V: Lanes, B: Block, const T: usize, const C: usize>(
+pub(super) unsafe fn add_scaled<V: Lanes, B: Block, const T: usize, const C: usize>(
     group: &Group<T, C>,
     half: usize,
     dots: &[[V; C]; T],

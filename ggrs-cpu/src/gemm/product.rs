@@ -11,7 +11,7 @@ use crate::pack::{ActivationGroup, GROUP_ELEMS, PackedMatrix, QuantizedRows, TIL
 pub(super) const MAX_TILES: usize = 2;
 
 /// Columns that one kernel call multiplies at most.
-pub(super) const MAX_COLUMNS: usize = 6;
+pub(super) const MAX_COLUMNS: usize = 16;
 
 /// The products of one kernel call, by tile, column and row.
 pub(super) type Results = [[[f32; TILE_ROWS]; MAX_COLUMNS]; MAX_TILES];
@@ -147,7 +147,7 @@ pub fn matmul(
     if tiles.start > tiles.end || tiles.end > weights.n_tiles() {
         return Err(GemmError::TileRange { tiles, n_tiles: weights.n_tiles() });
     }
-    let Some(kernel) = kernel(isa, weights.dtype()) else {
+    let Some(kernel) = kernel(isa, weights.dtype(), columns.len()) else {
         return Err(GemmError::InputKind { dtype: weights.dtype(), expected: "no", found: inputs.kind() });
     };
     // Whole kernel calls' worth of columns that stay in the cache together.

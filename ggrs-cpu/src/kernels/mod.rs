@@ -12,5 +12,6 @@ pub(crate) mod norm;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod rope;
+mod row_map;
 pub(crate) mod select;
 pub(crate) mod softmax;

@@ -1,5 +1,7 @@
-//! Not written yet.
-use ggrs_core::{Unsupported, ops::*};
-use crate::kernel::{Choice, Request};
-pub(crate) fn ssm_conv(_: &Request<'_>) -> Result<Choice, Unsupported> { Err(Unsupported { candidates: Vec::new() }) }
-pub(crate) fn gated_delta_net(_: &GatedDeltaNet, _: &Request<'_>) -> Result<Choice, Unsupported> { Err(Unsupported { candidates: Vec::new() }) }
+//! Recurrent mixers: how their kernels are chosen.
+
+mod delta_net;
+mod ssm_conv;
+
+pub(crate) use delta_net::gated_delta_net;
+pub(crate) use ssm_conv::ssm_conv;

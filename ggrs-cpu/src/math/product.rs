@@ -1,6 +1,7 @@
 //! The product of two small F32 matrices that lie in cache, by register tiles.
 
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Task, dispatch};
+use crate::isa::Isa;
 
 /// A matrix whose rows lie `stride` elements apart.
 #[derive(Clone, Copy)]
@@ -11,65 +12,115 @@ pub(crate) struct Factor<'a> {
     pub(crate) stride: usize,
 }
 
+/// A product of `rows` rows, `cols` columns and `depth` terms in each sum.
+#[derive(Clone, Copy)]
+pub(crate) struct Extent {
+    /// Rows of `a` and `c`.
+    pub(crate) rows: usize,
+    /// Columns of `a`, rows of `b`.
+    pub(crate) depth: usize,
+    /// Columns of `b` and `c`.
+    pub(crate) cols: usize,
+}
+
 /// Have `rows` rows of `width` elements room in `len` elements?
 const fn fits(len: usize, stride: usize, rows: usize, width: usize) -> bool {
     rows == 0 || (rows - 1) * stride + width <= len
 }
 
-/// `c = a b`, or `c += a b` if `add`: `a` `[rows, depth]`, `b` `[depth, cols]`, `c` `[rows, cols]`.
+/// `c = a b`, or `c += a b` if `add`: `a` `[rows, depth]`, `b` `[depth, cols]`, `c` `[rows, cols]` with rows that lie
+/// `c_stride` elements apart.
 ///
-/// Columns are computed by whole vectors: rows of `b` and `c` must have room for `cols` rounded up to `L::N`; what
+/// Columns are computed by whole vectors: rows of `b` and `c` must have room for `cols` rounded up to [`VECTOR`]; what
 /// stands there in `c` is overwritten. Matrices without that room are left alone.
-#[inline(always)]
-pub(crate) fn multiply<L: Lanes>(
-    lanes: L,
-    (rows, depth, cols): (usize, usize, usize),
+pub(crate) fn multiply(
+    isa: Isa,
+    extent: Extent,
     a: Factor<'_>,
     b: Factor<'_>,
     (c, c_stride): (&mut [f32], usize),
     add: bool,
 ) {
-    let vectors = cols.div_ceil(L::N);
-    let width = vectors * L::N;
-    let room = fits(a.values.len(), a.stride, rows, depth)
-        && fits(b.values.len(), b.stride, depth, width)
-        && fits(c.len(), c_stride, rows, width);
+    let width = extent.cols.next_multiple_of(VECTOR);
+    let room = fits(a.values.len(), a.stride, extent.rows, extent.depth)
+        && fits(b.values.len(), b.stride, extent.depth, width)
+        && fits(c.len(), c_stride, extent.rows, width);
     debug_assert!(room, "a matrix is too small for its product");
-    if !room {
-        return;
-    }
-    let mut at = 0;
-    while at < vectors {
-        let pair = vectors - at >= 2;
-        let column = at * L::N;
-        let mut row = 0;
-        while row < rows {
-            let tile = Tile {
-                a: a.values.as_ptr().wrapping_add(row * a.stride),
-                a_stride: a.stride,
-                b: b.values.as_ptr().wrapping_add(column),
-                b_stride: b.stride,
-                c: c.as_mut_ptr().wrapping_add(row * c_stride + column),
+    if room {
+        dispatch(
+            isa,
+            Multiply {
+                extent,
+                a,
+                b,
+                c,
                 c_stride,
-                depth,
                 add,
-            };
-            let left = (rows - row).min(L::TILE_ROWS);
-            // SAFETY: the matrices have room for `rows` rows and `vectors` vectors, and the tile lies inside.
-            row += unsafe {
-                match (left, pair) {
-                    (8.., true) => tile.run::<L, 8, 2>(lanes),
-                    (4.., true) => tile.run::<L, 4, 2>(lanes),
-                    (2.., true) => tile.run::<L, 2, 2>(lanes),
-                    (_, true) => tile.run::<L, 1, 2>(lanes),
-                    (8.., false) => tile.run::<L, 8, 1>(lanes),
-                    (4.., false) => tile.run::<L, 4, 1>(lanes),
-                    (2.., false) => tile.run::<L, 2, 1>(lanes),
-                    (_, false) => tile.run::<L, 1, 1>(lanes),
-                }
-            };
+            },
+        );
+    }
+}
+
+/// Lanes of the widest level.
+pub(crate) const VECTOR: usize = 16;
+
+/// A product whose matrices have room for whole vectors.
+struct Multiply<'a> {
+    extent: Extent,
+    a: Factor<'a>,
+    b: Factor<'a>,
+    c: &'a mut [f32],
+    c_stride: usize,
+    add: bool,
+}
+
+impl Task for Multiply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Self {
+            extent,
+            a,
+            b,
+            c,
+            c_stride,
+            add,
+        } = self;
+        let vectors = extent.cols.div_ceil(L::N);
+        let mut at = 0;
+        while at < vectors {
+            let pair = vectors - at >= 2;
+            let column = at * L::N;
+            let mut row = 0;
+            while row < extent.rows {
+                let tile = Tile {
+                    a: a.values.as_ptr().wrapping_add(row * a.stride),
+                    a_stride: a.stride,
+                    b: b.values.as_ptr().wrapping_add(column),
+                    b_stride: b.stride,
+                    c: c.as_mut_ptr().wrapping_add(row * c_stride + column),
+                    c_stride,
+                    depth: extent.depth,
+                    add,
+                };
+                let left = (extent.rows - row).min(L::TILE_ROWS);
+                // SAFETY: the matrices have room for all rows and whole vectors (`multiply`), and the tile lies inside.
+                row += unsafe {
+                    match (left, pair) {
+                        (8.., true) => tile.run::<L, 8, 2>(lanes),
+                        (4.., true) => tile.run::<L, 4, 2>(lanes),
+                        (2.., true) => tile.run::<L, 2, 2>(lanes),
+                        (_, true) => tile.run::<L, 1, 2>(lanes),
+                        (8.., false) => tile.run::<L, 8, 1>(lanes),
+                        (4.., false) => tile.run::<L, 4, 1>(lanes),
+                        (2.., false) => tile.run::<L, 2, 1>(lanes),
+                        (_, false) => tile.run::<L, 1, 1>(lanes),
+                    }
+                };
+            }
+            at += if pair { 2 } else { 1 };
         }
-        at += if pair { 2 } else { 1 };
     }
 }
 

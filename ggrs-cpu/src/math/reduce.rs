@@ -13,7 +13,14 @@ const RUN: usize = 2048;
 
 /// What is summed of each element.
 trait Term: Copy {
+    /// `sum` and the term of `x`.
     fn add<L: Lanes>(self, lanes: L, sum: L::Floats, x: L::Floats) -> L::Floats;
+
+    /// The term of `x` in F64.
+    fn exact(x: f64) -> f64;
+
+    /// Can F32 hold a run's sum and its terms?
+    fn in_range(sum: f64) -> bool;
 }
 
 #[derive(Clone, Copy)]
@@ -24,6 +31,14 @@ impl Term for Value {
     fn add<L: Lanes>(self, lanes: L, sum: L::Floats, x: L::Floats) -> L::Floats {
         lanes.add(sum, x)
     }
+
+    fn exact(x: f64) -> f64 {
+        x
+    }
+
+    fn in_range(sum: f64) -> bool {
+        sum.is_finite()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -33,6 +48,15 @@ impl Term for Square {
     #[inline(always)]
     fn add<L: Lanes>(self, lanes: L, sum: L::Floats, x: L::Floats) -> L::Floats {
         lanes.mul_add(x, x, sum)
+    }
+
+    fn exact(x: f64) -> f64 {
+        x * x
+    }
+
+    /// Squares overflow above 1e19 and lose bits below 1e-19.
+    fn in_range(sum: f64) -> bool {
+        (1e-30..=f64::from(f32::MAX)).contains(&sum)
     }
 }
 
@@ -58,7 +82,12 @@ impl<T: Term> Task for Sum<'_, T> {
                 *sum = term.add(lanes, *sum, lanes.load(x));
             }
             let [a, b, c, d] = sums;
-            total += f64::from(lanes.total(lanes.add(lanes.add(a, b), lanes.add(c, d))));
+            let sum = f64::from(lanes.total(lanes.add(lanes.add(a, b), lanes.add(c, d))));
+            total += if T::in_range(sum) {
+                sum
+            } else {
+                run.iter().map(|x| T::exact(f64::from(*x))).sum()
+            };
         }
         total
     }

@@ -72,7 +72,7 @@ fn read_q4_0<L: Lanes>(lanes: L, bytes: &[u8], out: &mut [f32]) {
 
 /// Reads a gapless row as F32; for formats without a fast path says so and does nothing.
 #[inline(always)]
-pub(crate) fn read_row_lanes<L: Lanes>(
+fn read_row_lanes<L: Lanes>(
     lanes: L,
     dtype: DType,
     bytes: &[u8],
@@ -119,4 +119,45 @@ pub fn read_row(isa: Isa, dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result
         return Ok(());
     }
     dequantize_row(dtype, bytes, out)
+}
+
+struct ReadRows<'a, R> {
+    dtype: DType,
+    row: R,
+    out: &'a mut [f32],
+    stride: usize,
+    width: usize,
+}
+
+impl<'r, R: Fn(usize) -> &'r [u8]> Task for ReadRows<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        for (i, out) in self.out.chunks_mut(self.stride.max(1)).enumerate() {
+            if let Some(out) = out.get_mut(..self.width) {
+                read_row_lanes(lanes, self.dtype, (self.row)(i), out);
+            }
+        }
+    }
+}
+
+/// Reads gapless rows of `width` elements, of one of the formats that caches have, to rows `stride` apart.
+pub(crate) fn read_cache_rows<'r>(
+    isa: Isa,
+    dtype: DType,
+    row: impl Fn(usize) -> &'r [u8],
+    width: usize,
+    (out, stride): (&mut [f32], usize),
+) {
+    dispatch(
+        isa,
+        ReadRows {
+            dtype,
+            row,
+            out,
+            stride,
+            width,
+        },
+    );
 }

@@ -119,6 +119,15 @@ impl Grid {
         Some(offset)
     }
 
+    /// The first `width` columns.
+    pub(crate) fn with_width(&self, width: usize) -> Self {
+        let mut sizes = self.sizes;
+        if let Some(last) = self.rank.checked_sub(1).and_then(|axis| sizes.get_mut(axis)) {
+            *last = width;
+        }
+        Self { sizes, ..*self }
+    }
+
     /// The same elements with axes in the order `axes`.
     pub(crate) fn permute(&self, axes: &[usize]) -> Self {
         let pick = |of: &[usize]| axes.iter().filter_map(|&a| of.get(a).copied()).collect::<Vec<_>>();

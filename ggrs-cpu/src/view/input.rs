@@ -2,9 +2,11 @@
 
 use bytemuck::Pod;
 use ggrs_core::{DType, TensorDesc};
+use half::{bf16, f16};
 
 use super::Grid;
-use crate::formats::dequantize_row;
+use crate::isa::Isa;
+use crate::math;
 
 /// A tensor that a kernel reads. Rows (the last axis) are numbered over the outer axes, the last of them fastest.
 #[derive(Clone, Copy)]
@@ -130,17 +132,46 @@ impl In {
         }
     }
 
+    /// Columns `start .. start + len` of every row; of scalars only, block formats have no columns.
+    pub(crate) fn columns(&self, start: usize, len: usize) -> Self {
+        if self.dtype.is_block() || start + len > self.width() {
+            debug_assert!(false, "columns {start}..{} of {} {:?}", start + len, self.dtype, self.shape());
+            return Self::default();
+        }
+        let skip = if len == 0 { 0 } else { start * self.grid.elem_step() * self.dtype.block_bytes() };
+        // SAFETY: the columns are the grid's.
+        Self { data: unsafe { self.data.add(skip) }, grid: self.grid.with_width(len), ..*self }
+    }
+
     /// Reads a row of any float or block dtype, of any strides, as F32; `out` has the row's width.
     pub(crate) fn read_row(&self, row: usize, out: &mut [f32]) {
         if self.grid.elem_step() == 1 {
-            let read = dequantize_row(self.dtype, self.row_bytes(row), out);
+            let read = math::read_row(Isa::best(), self.dtype, self.row_bytes(row), out);
             debug_assert!(read.is_ok(), "{read:?}");
             return;
         }
-        let n_bytes = self.dtype.block_bytes();
         for (i, x) in out.iter_mut().enumerate() {
-            let read = dequantize_row(self.dtype, self.elem(row, i).get(..n_bytes).unwrap_or_default(), std::slice::from_mut(x));
-            debug_assert!(read.is_ok(), "{read:?}");
+            *x = match (self.dtype, self.elem(row, i)) {
+                (DType::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
+                (DType::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f32(),
+                (DType::BF16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f32(),
+                _ => f32::NAN,
+            };
+        }
+    }
+
+    /// Copies the bytes of a row of any strides; `out` has the row's bytes.
+    pub(crate) fn copy_row(&self, row: usize, out: &mut [u8]) {
+        let from = if self.grid.elem_step() == 1 { self.row_bytes(row) } else { &[] };
+        if from.len() == out.len() {
+            out.copy_from_slice(from);
+            return;
+        }
+        for (i, to) in out.chunks_exact_mut(self.dtype.block_bytes()).enumerate() {
+            let from = self.elem(row, i);
+            if from.len() == to.len() {
+                to.copy_from_slice(from);
+            }
         }
     }
 

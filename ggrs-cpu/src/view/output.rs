@@ -6,7 +6,7 @@ use std::ops::Range;
 use bytemuck::Pod;
 use ggrs_core::{DType, TensorDesc};
 
-use super::Grid;
+use super::{Grid, In};
 use crate::formats::quantize_row;
 
 /// A tensor that a kernel writes. Threads get at it through [`Share`](crate::part::Share) only.
@@ -147,6 +147,20 @@ impl<'a> Rows<'a> {
             // SAFETY: the element is one of the row's, which are the thread's own (`new`).
             Some(start) => unsafe { std::slice::from_raw_parts_mut(start.add(i * step * n_bytes), n_bytes) },
             None => &mut [],
+        }
+    }
+
+    /// Writes the bytes of a row of any strides.
+    pub(crate) fn copy_from(&mut self, row: usize, from: &In, from_row: usize) {
+        if self.out.grid.elem_step() == 1 {
+            from.copy_row(from_row, self.row_bytes(row));
+            return;
+        }
+        for i in 0..self.out.width() {
+            let (from, to) = (from.elem(from_row, i), self.elem(row, i));
+            if from.len() == to.len() {
+                to.copy_from_slice(from);
+            }
         }
     }
 

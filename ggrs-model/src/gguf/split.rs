@@ -12,12 +12,12 @@ use super::error::{GgufError, SplitError};
 use super::file::Part;
 
 /// What a file says about its place in a split model; parts are counted from 1.
-struct Place {
+struct Position {
     part: u32,
     count: u32,
 }
 
-impl Place {
+impl Position {
     /// `None` for a model in one file.
     fn read(file: &Part) -> Result<Option<Self>, GgufError> {
         match file.metadata.get("split.count")? {
@@ -40,7 +40,7 @@ fn suffix(part: u32, count: u32) -> String {
 
 /// Opens the other parts of a model, given its first; none for a model in one file.
 pub(super) fn open_others(first: &Part) -> Result<Vec<Part>, GgufError> {
-    let Some(place) = Place::read(first)? else {
+    let Some(place) = Position::read(first)? else {
         return Ok(Vec::new());
     };
     let split_error = |source| GgufError::Split {
@@ -69,7 +69,7 @@ pub(super) fn open_others(first: &Part) -> Result<Vec<Part>, GgufError> {
 /// The names of the parts after the first.
 fn part_paths(
     path: &Path,
-    &Place { part, count }: &Place,
+    &Position { part, count }: &Position,
 ) -> Result<impl Iterator<Item = PathBuf>, SplitError> {
     let expected = suffix(part, count);
     let name = path
@@ -101,9 +101,9 @@ fn open_part(path: &Path, expected: u32, count: u32) -> Result<Part, SplitError>
         source: Box::new(source),
     };
     let part = Part::open(path).map_err(unreadable)?;
-    let says = Place::read(&part)
+    let says = Position::read(&part)
         .map_err(unreadable)?
-        .unwrap_or(Place { part: 1, count: 1 });
+        .unwrap_or(Position { part: 1, count: 1 });
     if says.count != count {
         return Err(SplitError::PartCount {
             path: path.into(),
@@ -141,9 +141,9 @@ fn check_distinct(first: &Part, others: &[Part]) -> Result<(), SplitError> {
 
 /// A model given as bytes has no neighbours to look for.
 pub(super) fn refuse_in_memory(first: &Part) -> Result<(), GgufError> {
-    match Place::read(first)? {
+    match Position::read(first)? {
         None => Ok(()),
-        Some(Place { count, .. }) => Err(GgufError::Split {
+        Some(Position { count, .. }) => Err(GgufError::Split {
             path: first.path.clone(),
             source: SplitError::InMemory { count },
         }),

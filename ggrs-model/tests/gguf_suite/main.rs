@@ -2,6 +2,8 @@
 //!
 //! What is expected comes from files that other programs wrote, from published facts, or from bytes laid out by hand.
 
+#![cfg(test)]
+
 mod dequant;
 mod errors;
 mod metadata;

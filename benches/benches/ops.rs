@@ -1,0 +1,3 @@
+//! Kernels by op and format.
+
+fn main() {}
