@@ -138,7 +138,8 @@ impl Session {
                 break Finish::EndOfGeneration;
             }
             tokens.push(id);
-            if let Some(t) = tokenizer {
+            // Control tokens steer the model; they are not text.
+            if let Some(t) = tokenizer.filter(|t| !t.is_control(id)) {
                 let stopped = filter.push(&stream.push(t.token_bytes(id)?));
                 let ready = filter.ready(stopped);
                 let flow = if ready.is_empty() { ControlFlow::Continue(()) } else { on_event(Event::Text(ready)) };

@@ -150,14 +150,13 @@ impl Session {
         logits: Logits,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Vec<f32>, SessionError> {
-        self.check(tokens)?;
+        self.check(tokens, self.tokens.len())?;
         let n_vocab = self.model.architecture().n_vocab();
         let mut rows = Vec::new();
         let mut done = 0;
         for chunk in tokens.chunks(self.n_batch) {
             let is_last = done + chunk.len() == tokens.len();
-            let (position, out) = (self.tokens.len() + done, self.step(chunk, self.tokens.len() + done, logits)?);
-            debug_assert!(position + chunk.len() <= self.n_ctx);
+            let out = self.step(chunk, self.tokens.len() + done, logits)?;
             done += chunk.len();
             match logits {
                 Logits::All => rows.extend_from_slice(out.get(..chunk.len() * n_vocab).unwrap_or_default()),
@@ -174,7 +173,7 @@ impl Session {
     /// Makes the context exactly `prompt`, reusing the longest common beginning, and returns the last token's logits.
     ///
     /// # Errors
-    /// Those of [`Session::feed`].
+    /// Those of [`Session::feed`]. If the run itself fails, the common beginning is what stays.
     pub fn prefill(
         &mut self,
         prompt: &[TokenId],
@@ -186,19 +185,17 @@ impl Session {
         let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
         // The last token must run again: its logits are not kept.
         let keep = common.min(prompt.len() - 1);
-        let forgotten = self.tokens.split_off(keep);
         let rest = prompt.get(keep..).unwrap_or_default();
-        self.feed_with_progress(rest, Logits::Last, progress).inspect_err(|_| {
-            // Cells of the forgotten tokens may be overwritten; the common beginning is whole.
-            drop(forgotten);
-        })
+        self.check(rest, keep)?;
+        self.tokens.truncate(keep);
+        self.feed_with_progress(rest, Logits::Last, progress)
     }
 
-    fn check(&self, tokens: &[TokenId]) -> Result<(), SessionError> {
+    /// May `tokens` follow the first `used` tokens of the context?
+    fn check(&self, tokens: &[TokenId], used: usize) -> Result<(), SessionError> {
         if tokens.is_empty() {
             return Err(SessionError::EmptyPrompt);
         }
-        let used = self.tokens.len();
         if tokens.len() > self.n_ctx - used {
             return Err(SessionError::ContextFull { n_tokens: tokens.len(), used, n_ctx: self.n_ctx });
         }

@@ -86,11 +86,11 @@ impl Config {
             Err(ModelError::Key { path: first_path(file), key: format!("qwen3moe.{key}"), found: found as u64, rule })
         };
         for (key, width) in [("attention.key_length", self.head_width), ("attention.value_length", self.value_width)] {
-            if !(2..=Attention::MAX_HEAD_WIDTH).contains(&width) || width % 2 != 0 {
+            if !(2..=Attention::MAX_HEAD_WIDTH).contains(&width) || !width.is_multiple_of(2) {
                 return bad(key, width, "even and from 2 to 512");
             }
         }
-        if self.n_kv_heads == 0 || self.n_heads % self.n_kv_heads != 0 {
+        if self.n_kv_heads == 0 || !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return bad("attention.head_count_kv", self.n_kv_heads, "a divisor of attention.head_count");
         }
         if self.n_vocab == 0 || self.n_vocab > MAX {

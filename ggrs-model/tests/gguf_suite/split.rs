@@ -150,7 +150,8 @@ fn a_part_that_is_damaged() {
 fn parts_that_do_not_match() {
     let prefix =
         "m-00001-of-00003.gguf is one file of a split model that cannot be put together | ";
-    let cases: [(fn(&mut Part), &str); 5] = [
+    type Change = fn(&mut Part);
+    let cases: [(Change, &str); 5] = [
         (
             |p| {
                 if p.part == 2 {
