@@ -50,7 +50,11 @@ pub enum IsaError {
 }
 
 fn names(levels: &[Isa]) -> String {
-    levels.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ")
+    levels
+        .iter()
+        .map(|isa| isa.name())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 impl Isa {
@@ -69,18 +73,29 @@ impl Isa {
 
     /// The level with this name, in any letter case.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|isa| isa.name().eq_ignore_ascii_case(name))
+        Self::ALL
+            .into_iter()
+            .find(|isa| isa.name().eq_ignore_ascii_case(name))
     }
 
     /// The levels that this machine has, lowest first; never empty.
     pub fn available() -> Vec<Self> {
-        Self::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+        Self::ALL
+            .into_iter()
+            .filter(|isa| isa.is_available())
+            .collect()
     }
 
     /// The highest level that this machine has.
     pub fn best() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
-        *BEST.get_or_init(|| Self::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Self::Scalar))
+        *BEST.get_or_init(|| {
+            Self::ALL
+                .into_iter()
+                .rev()
+                .find(|isa| isa.is_available())
+                .unwrap_or(Self::Scalar)
+        })
     }
 
     /// This level, or the highest one of the machine if it lacks this one.
@@ -104,12 +119,17 @@ impl Isa {
     /// # Errors
     /// As [`Isa::from_env`].
     pub fn choose(name: &str) -> Result<Self, IsaError> {
-        let wanted = Self::from_name(name)
-            .ok_or_else(|| IsaError::Unknown { name: name.to_owned(), available: Self::available() })?;
+        let wanted = Self::from_name(name).ok_or_else(|| IsaError::Unknown {
+            name: name.to_owned(),
+            available: Self::available(),
+        })?;
         if wanted.is_available() {
             Ok(wanted)
         } else {
-            Err(IsaError::Unsupported { wanted, available: Self::available() })
+            Err(IsaError::Unsupported {
+                wanted,
+                available: Self::available(),
+            })
         }
     }
 
@@ -162,13 +182,19 @@ mod tests {
     fn a_wrong_name_is_answered_with_the_machines_levels() {
         let error = Isa::choose("sse9").expect_err("no such level");
         let text = error.to_string();
-        assert!(text.starts_with("GGRS_CPU_ISA=\"sse9\" is not an instruction-set level"), "{text}");
+        assert!(
+            text.starts_with("GGRS_CPU_ISA=\"sse9\" is not an instruction-set level"),
+            "{text}"
+        );
         assert!(text.contains("scalar"), "{text}");
     }
 
     #[test]
     fn a_missing_level_is_named() {
-        let error = IsaError::Unsupported { wanted: Isa::Amx, available: vec![Isa::Scalar, Isa::Avx2] };
+        let error = IsaError::Unsupported {
+            wanted: Isa::Amx,
+            available: vec![Isa::Scalar, Isa::Avx2],
+        };
         assert_eq!(
             error.to_string(),
             "GGRS_CPU_ISA=amx is not supported by this machine, which has scalar, avx2"

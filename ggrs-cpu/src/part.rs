@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytemuck::Pod;
 
-use crate::view::{Blocks, Out, Rows, Table};
+use crate::view::{Blocks, GroupBlocks, Groups, Out, Rows, Table};
 
 /// A thread's part of a phase.
 pub(crate) struct Part<'a> {
@@ -79,6 +79,18 @@ impl Own {
         // another one of the same thread.
         unsafe { table.rows(self.thread..self.thread + 1) }
     }
+
+    /// The same for two tables at once.
+    pub(crate) fn rows_of_two<'s, A: Pod, B: Pod>(
+        &'s mut self,
+        a: &'s Table<A>,
+        b: &'s Table<B>,
+    ) -> (&'s mut [A], &'s mut [B]) {
+        let mine = self.thread..self.thread + 1;
+        debug_assert!(!a.overlaps(b), "the same table twice");
+        // SAFETY: as for `row`, and the tables of a layout are different memory.
+        unsafe { (a.rows(mine.clone()), b.rows(mine)) }
+    }
 }
 
 /// Runs of units, given to whoever asks next.
@@ -131,6 +143,12 @@ impl Share {
     pub(crate) fn blocks<'s>(&'s mut self, out: &'s Out, band_rows: usize, block_width: usize) -> Blocks<'s> {
         // SAFETY: as for `rows`.
         unsafe { Blocks::new(out, self.units.clone(), band_rows, block_width) }
+    }
+
+    /// The columns of an F32 output's rows whose units are a group of rows by `block_width` columns, groups outermost.
+    pub(crate) fn group_blocks<'s>(&'s mut self, out: &'s Out, groups: &'s Groups, block_width: usize) -> GroupBlocks<'s> {
+        // SAFETY: as for `rows`.
+        unsafe { GroupBlocks::new(out, groups, self.units.clone(), block_width) }
     }
 
     /// The elements of a gapless output whose units are `elems_per_unit` elements each.

@@ -1,12 +1,17 @@
 //! The matrix products at every level of this machine against a float64 product of the dequantised weights.
 
+#![allow(
+    clippy::expect_used,
+    reason = "a fixture or problem that is broken fails its test"
+)]
+
 use ggrs_core::DType;
 use ggrs_cpu::formats::dequantize_row;
 use ggrs_cpu::gemm::{Columns, GemmError, Inputs, Output, Routed, dot_f32, matmul};
 use ggrs_cpu::isa::Isa;
 use ggrs_cpu::pack::{
-    ActivationGroup, PackedMatrix, QuantizedRows, TILE_ROWS, pack, packed_bytes, quantize_activations, tile_count,
-    unpack,
+    ActivationGroup, PackedMatrix, QuantizedRows, TILE_ROWS, pack, packed_bytes,
+    quantize_activations, tile_count, unpack,
 };
 use half::f16;
 
@@ -56,7 +61,9 @@ const FORMATS: [DType; 16] = [
 
 /// Random valid blocks: any bits in the quants and integer scales, finite F16 factors of both signs.
 fn random_weights(dtype: DType, n_elems: usize, random: &mut Random) -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..dtype.row_bytes(n_elems).expect("whole blocks")).map(|_| random.next() as u8).collect();
+    let mut bytes: Vec<u8> = (0..dtype.row_bytes(n_elems).expect("whole blocks"))
+        .map(|_| random.next() as u8)
+        .collect();
     let factors: &[usize] = match dtype {
         DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::IQ4_NL | DType::IQ4_XS => &[0],
         DType::Q4_1 | DType::Q5_1 | DType::Q4_K | DType::Q5_K => &[0, 2],
@@ -94,20 +101,46 @@ struct Problem {
 }
 
 impl Problem {
-    fn new(dtype: DType, (n_rows, k): (usize, usize), n_inputs: usize, random: &mut Random) -> Self {
+    fn new(
+        dtype: DType,
+        (n_rows, k): (usize, usize),
+        n_inputs: usize,
+        random: &mut Random,
+    ) -> Self {
         let original = random_weights(dtype, n_rows * k, random);
         let mut packed = vec![0xee; packed_bytes(dtype, n_rows, k).expect("a packed layout")];
-        pack(dtype, (n_rows, k), &original, 0..tile_count(n_rows), &mut packed).expect("it packs");
+        pack(
+            dtype,
+            (n_rows, k),
+            &original,
+            0..tile_count(n_rows),
+            &mut packed,
+        )
+        .expect("it packs");
         let x: Vec<f32> = (0..n_inputs * k).map(|_| random.normal()).collect();
         let mut weights = vec![0.0_f32; n_rows * k];
         dequantize_row(dtype, &original, &mut weights).expect("it reads");
         let mut expected = Vec::with_capacity(n_inputs * n_rows);
         for x in x.chunks_exact(k) {
             for w in weights.chunks_exact(k) {
-                expected.push(w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x)).sum());
+                expected.push(
+                    w.iter()
+                        .zip(x)
+                        .map(|(w, x)| f64::from(*w) * f64::from(*x))
+                        .sum(),
+                );
             }
         }
-        Self { dtype, n_rows, k, n_inputs, original, packed, x, expected }
+        Self {
+            dtype,
+            n_rows,
+            k,
+            n_inputs,
+            original,
+            packed,
+            x,
+            expected,
+        }
     }
 
     fn weights(&self) -> PackedMatrix<'_> {
@@ -127,7 +160,10 @@ impl Problem {
         if self.dtype.is_block() {
             Inputs::Quantized(QuantizedRows::new(groups, self.k).expect("rows"))
         } else {
-            Inputs::Floats { values: &self.x, k: self.k }
+            Inputs::Floats {
+                values: &self.x,
+                k: self.k,
+            }
         }
     }
 
@@ -136,14 +172,29 @@ impl Problem {
         let groups = self.groups(isa);
         let stride = self.n_rows + 3;
         let mut out = vec![f32::NAN; self.n_inputs * stride];
-        let mut output = Output::new(&mut out, self.n_inputs, self.n_rows, stride).expect("it fits");
-        let columns = Columns::Dense { start: 0, n: self.n_inputs };
-        matmul(isa, &self.weights(), 0..tile_count(self.n_rows), &self.inputs(&groups), columns, &mut output)
-            .expect("a valid product");
+        let mut output =
+            Output::new(&mut out, self.n_inputs, self.n_rows, stride).expect("it fits");
+        let columns = Columns::Dense {
+            start: 0,
+            n: self.n_inputs,
+        };
+        matmul(
+            isa,
+            &self.weights(),
+            0..tile_count(self.n_rows),
+            &self.inputs(&groups),
+            columns,
+            &mut output,
+        )
+        .expect("a valid product");
         let mut found = Vec::with_capacity(self.expected.len());
         for row in out.chunks_exact(stride) {
             found.extend_from_slice(&row[..self.n_rows]);
-            assert!(row[self.n_rows..].iter().all(|x| x.is_nan()), "{} wrote behind a row", self.dtype);
+            assert!(
+                row[self.n_rows..].iter().all(|x| x.is_nan()),
+                "{} wrote behind a row",
+                self.dtype
+            );
         }
         found
     }
@@ -155,14 +206,18 @@ impl Problem {
 
     /// The product of the weights and the activations as quantised, in float64: what the integer kernels compute.
     fn expected_of_quants(&self, groups: &[ActivationGroup]) -> Vec<f64> {
-        let x: Vec<f64> =
-            groups.iter().flat_map(|g| g.quants.map(|q| f64::from(q) * f64::from(g.scale))).collect();
+        let x: Vec<f64> = groups
+            .iter()
+            .flat_map(|g| g.quants.map(|q| f64::from(q) * f64::from(g.scale)))
+            .collect();
         let mut weights = vec![0.0_f32; self.n_rows * self.k];
         dequantize_row(self.dtype, &self.original, &mut weights).expect("it reads");
         let columns = x.chunks_exact(self.k);
         columns
             .flat_map(|x| {
-                weights.chunks_exact(self.k).map(move |w| w.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum())
+                weights
+                    .chunks_exact(self.k)
+                    .map(move |w| w.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum())
             })
             .collect()
     }
@@ -182,18 +237,35 @@ fn every_format_and_level_gives_the_product() {
     let mut random = Random(1);
     for dtype in FORMATS {
         let unit = dtype.block_elems();
-        let widths = if unit == 1 { [1, 33, 700] } else if unit == 32 { [32, 96, 544] } else { [256, 512, 768] };
-        for (n_rows, k, n_inputs) in [(1, widths[0], 1), (40, widths[1], 40), (33, widths[2], 7), (16, widths[2], 2)] {
+        let widths = if unit == 1 {
+            [1, 33, 700]
+        } else if unit == 32 {
+            [32, 96, 544]
+        } else {
+            [256, 512, 768]
+        };
+        for (n_rows, k, n_inputs) in [
+            (1, widths[0], 1),
+            (40, widths[1], 40),
+            (33, widths[2], 7),
+            (16, widths[2], 2),
+        ] {
             let problem = Problem::new(dtype, (n_rows, k), n_inputs, &mut random);
             for isa in Isa::available() {
                 let found = problem.run(isa);
                 let groups = problem.groups(isa);
-                let expected =
-                    if dtype.is_block() { &problem.expected_of_quants(&groups) } else { &problem.expected };
+                let expected = if dtype.is_block() {
+                    &problem.expected_of_quants(&groups)
+                } else {
+                    &problem.expected
+                };
                 let error = nmse(&found, expected);
                 // A single short dot product may cancel: its error is then large beside its value.
                 let limit = if n_rows * n_inputs < 8 { 1e-9 } else { 1e-12 };
-                assert!(error <= limit, "{dtype} [{n_rows}, {k}] x {n_inputs} on {isa}: NMSE {error:e}");
+                assert!(
+                    error <= limit,
+                    "{dtype} [{n_rows}, {k}] x {n_inputs} on {isa}: NMSE {error:e}"
+                );
             }
         }
     }
@@ -213,12 +285,21 @@ fn quantised_activations_cost_little() {
 #[test]
 fn every_column_count_is_served() {
     let mut random = Random(2);
-    for dtype in [DType::Q4_K, DType::Q6_K, DType::Q8_0, DType::Q2_K, DType::F16] {
+    for dtype in [
+        DType::Q4_K,
+        DType::Q6_K,
+        DType::Q8_0,
+        DType::Q2_K,
+        DType::F16,
+    ] {
         for n_inputs in 1..=40 {
             let problem = Problem::new(dtype, (48, 256), n_inputs, &mut random);
             for isa in Isa::available() {
                 let error = nmse(&problem.run(isa), &problem.expected);
-                assert!(error <= problem.tolerance(), "{dtype} x {n_inputs} on {isa}: NMSE {error:e}");
+                assert!(
+                    error <= problem.tolerance(),
+                    "{dtype} x {n_inputs} on {isa}: NMSE {error:e}"
+                );
             }
         }
     }
@@ -230,10 +311,17 @@ fn levels_agree_with_the_scalar_one() {
     let mut random = Random(3);
     for dtype in FORMATS {
         let problem = Problem::new(dtype, (64, 512), 13, &mut random);
-        let scalar: Vec<f64> = problem.run(Isa::Scalar).iter().map(|x| f64::from(*x)).collect();
+        let scalar: Vec<f64> = problem
+            .run(Isa::Scalar)
+            .iter()
+            .map(|x| f64::from(*x))
+            .collect();
         for isa in Isa::available() {
             let error = nmse(&problem.run(isa), &scalar);
-            assert!(error <= 1e-12, "{dtype} on {isa}: NMSE {error:e} from the scalar level");
+            assert!(
+                error <= 1e-12,
+                "{dtype} on {isa}: NMSE {error:e} from the scalar level"
+            );
         }
     }
 }
@@ -244,24 +332,51 @@ fn routed_columns_go_where_they_are_sent() {
     for dtype in [DType::Q4_K, DType::Q8_0, DType::BF16] {
         let problem = Problem::new(dtype, (50, 256), 9, &mut random);
         // Input rows repeat, outputs are scattered and leave rows 0 and 5 alone.
-        let routes: Vec<Routed> =
-            [(3, 11), (8, 1), (3, 2), (0, 12), (7, 3), (1, 4), (2, 6), (4, 10), (5, 9), (6, 8), (3, 7)]
-                .map(|(input, output)| Routed { input, output })
-                .to_vec();
+        let routes: Vec<Routed> = [
+            (3, 11),
+            (8, 1),
+            (3, 2),
+            (0, 12),
+            (7, 3),
+            (1, 4),
+            (2, 6),
+            (4, 10),
+            (5, 9),
+            (6, 8),
+            (3, 7),
+        ]
+        .map(|(input, output)| Routed { input, output })
+        .to_vec();
         for isa in Isa::available() {
             let groups = problem.groups(isa);
             let mut out = vec![f32::NAN; 13 * problem.n_rows];
-            let mut output = Output::new(&mut out, 13, problem.n_rows, problem.n_rows).expect("it fits");
+            let mut output =
+                Output::new(&mut out, 13, problem.n_rows, problem.n_rows).expect("it fits");
             let columns = Columns::Routed(&routes);
-            matmul(isa, &problem.weights(), 0..4, &problem.inputs(&groups), columns, &mut output).expect("valid");
+            matmul(
+                isa,
+                &problem.weights(),
+                0..4,
+                &problem.inputs(&groups),
+                columns,
+                &mut output,
+            )
+            .expect("valid");
             for (row, values) in out.chunks_exact(problem.n_rows).enumerate() {
                 match routes.iter().find(|r| r.output as usize == row) {
                     Some(route) => {
-                        let expected = &problem.expected[route.input as usize * problem.n_rows..][..problem.n_rows];
+                        let expected = &problem.expected[route.input as usize * problem.n_rows..]
+                            [..problem.n_rows];
                         let error = nmse(values, expected);
-                        assert!(error <= 1e-4, "{dtype} on {isa}, output row {row}: NMSE {error:e}");
+                        assert!(
+                            error <= 1e-4,
+                            "{dtype} on {isa}, output row {row}: NMSE {error:e}"
+                        );
                     }
-                    None => assert!(values.iter().all(|x| x.is_nan()), "{dtype} on {isa} wrote row {row}"),
+                    None => assert!(
+                        values.iter().all(|x| x.is_nan()),
+                        "{dtype} on {isa} wrote row {row}"
+                    ),
                 }
             }
         }
@@ -282,8 +397,15 @@ fn threads_may_split_the_tiles() {
             let mut output = unsafe { whole.share() };
             scope.spawn(move || {
                 let columns = Columns::Dense { start: 0, n: 8 };
-                matmul(Isa::best(), &problem.weights(), tiles, &problem.inputs(groups), columns, &mut output)
-                    .expect("valid");
+                matmul(
+                    Isa::best(),
+                    &problem.weights(),
+                    tiles,
+                    &problem.inputs(groups),
+                    columns,
+                    &mut output,
+                )
+                .expect("valid");
             });
         }
     });
@@ -299,20 +421,36 @@ fn packing_loses_nothing() {
             let k = dtype.block_elems() * 3;
             let problem = Problem::new(dtype, (n_rows, k), 1, &mut random);
             let row_bytes = dtype.row_bytes(k).expect("whole blocks");
-            assert_eq!(problem.packed.len(), n_rows.next_multiple_of(TILE_ROWS) * row_bytes);
+            assert_eq!(
+                problem.packed.len(),
+                n_rows.next_multiple_of(TILE_ROWS) * row_bytes
+            );
             let mut back = vec![0; problem.original.len()];
             unpack(dtype, (n_rows, k), &problem.packed, 0..n_rows, &mut back).expect("it unpacks");
             assert!(back == problem.original, "{dtype} x {n_rows}");
             // A range, and tiles packed one by one.
             let range = n_rows / 2..n_rows;
             let mut part = vec![0; range.len() * row_bytes];
-            unpack(dtype, (n_rows, k), &problem.packed, range.clone(), &mut part).expect("it unpacks");
-            assert!(part == problem.original[range.start * row_bytes..], "{dtype} x {n_rows}");
+            unpack(
+                dtype,
+                (n_rows, k),
+                &problem.packed,
+                range.clone(),
+                &mut part,
+            )
+            .expect("it unpacks");
+            assert!(
+                part == problem.original[range.start * row_bytes..],
+                "{dtype} x {n_rows}"
+            );
             let tile_bytes = TILE_ROWS * row_bytes;
             let mut tile = vec![0xaa; tile_bytes];
             for t in 0..tile_count(n_rows) {
                 pack(dtype, (n_rows, k), &problem.original, t..t + 1, &mut tile).expect("it packs");
-                assert!(tile == problem.packed[t * tile_bytes..][..tile_bytes], "{dtype} x {n_rows}, tile {t}");
+                assert!(
+                    tile == problem.packed[t * tile_bytes..][..tile_bytes],
+                    "{dtype} x {n_rows}, tile {t}"
+                );
             }
         }
     }
@@ -333,10 +471,16 @@ fn activations_are_the_same_at_every_level() {
     assert_eq!(reference[2], ActivationGroup::default());
     assert_eq!(reference[3], ActivationGroup::default());
     for (group, x) in reference.iter().zip(x.chunks_exact(32)).skip(4) {
-        let sums = group.quants.chunks_exact(16).map(|half| -half.iter().map(|q| i32::from(*q)).sum::<i32>());
+        let sums = group
+            .quants
+            .chunks_exact(16)
+            .map(|half| -half.iter().map(|q| i32::from(*q)).sum::<i32>());
         assert_eq!(group.negated_sums.to_vec(), sums.collect::<Vec<_>>());
         for (q, x) in group.quants.iter().zip(x) {
-            assert!((f32::from(*q) * group.scale - x).abs() <= 0.5001 * group.scale, "{x}");
+            assert!(
+                (f32::from(*q) * group.scale - x).abs() <= 0.5001 * group.scale,
+                "{x}"
+            );
         }
     }
     for isa in Isa::available() {
@@ -368,10 +512,17 @@ fn dot_products_of_any_length() {
     for n in [0, 1, 63, 64, 65, 200, 1000] {
         let a: Vec<f32> = (0..n).map(|_| random.normal()).collect();
         let b: Vec<f32> = (0..n).map(|_| random.normal()).collect();
-        let expected: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        let expected: f64 = a
+            .iter()
+            .zip(&b)
+            .map(|(a, b)| f64::from(*a) * f64::from(*b))
+            .sum();
         for isa in Isa::available() {
             let found = f64::from(dot_f32(isa, &a, &b));
-            assert!((found - expected).abs() <= 1e-5 * (n as f64).sqrt(), "{n} on {isa}: {found} is not {expected}");
+            assert!(
+                (found - expected).abs() <= 1e-5 * (n as f64).sqrt(),
+                "{n} on {isa}: {found} is not {expected}"
+            );
         }
     }
 }
@@ -384,25 +535,78 @@ fn wrong_operands_are_errors() {
     let mut out = vec![0.0; 60];
     let mut run = |inputs: &Inputs<'_>, tiles, columns, n_rows, width| {
         let mut output = Output::new(&mut out, n_rows, width, width).expect("it fits");
-        matmul(Isa::Scalar, &problem.weights(), tiles, inputs, columns, &mut output).expect_err("wrong operands")
+        matmul(
+            Isa::Scalar,
+            &problem.weights(),
+            tiles,
+            inputs,
+            columns,
+            &mut output,
+        )
+        .expect_err("wrong operands")
     };
     let dense = |n| Columns::Dense { start: 0, n };
     let good = problem.inputs(&groups);
-    let floats = Inputs::Floats { values: &problem.x, k: 64 };
+    let floats = Inputs::Floats {
+        values: &problem.x,
+        k: 64,
+    };
     let narrow = Inputs::Quantized(QuantizedRows::new(&groups, 32).expect("rows"));
     assert_eq!(
         run(&floats, 0..2, dense(3), 3, 20),
-        GemmError::InputKind { dtype: DType::Q8_0, expected: "quantised", found: "F32" }
+        GemmError::InputKind {
+            dtype: DType::Q8_0,
+            expected: "quantised",
+            found: "F32"
+        }
     );
-    let inner = GemmError::Inner { dtype: DType::Q8_0, weights_k: 64, inputs_k: 32 };
+    let inner = GemmError::Inner {
+        dtype: DType::Q8_0,
+        weights_k: 64,
+        inputs_k: 32,
+    };
     assert_eq!(run(&narrow, 0..2, dense(3), 3, 20), inner);
-    assert_eq!(run(&good, 1..3, dense(3), 3, 20), GemmError::TileRange { tiles: 1..3, n_tiles: 2 });
-    assert_eq!(run(&good, 0..2, dense(4), 3, 20), GemmError::InputRow { row: 3, n_rows: 3 });
-    assert_eq!(run(&good, 0..2, dense(3), 2, 20), GemmError::OutputRow { row: 2, n_rows: 2 });
-    assert_eq!(run(&good, 0..2, dense(3), 3, 19), GemmError::OutputWidth { width: 19, n_rows: 20 });
-    let far = [Routed { input: 0, output: 9 }];
-    assert_eq!(run(&good, 0..2, Columns::Routed(&far), 3, 20), GemmError::OutputRow { row: 9, n_rows: 3 });
+    assert_eq!(
+        run(&good, 1..3, dense(3), 3, 20),
+        GemmError::TileRange {
+            tiles: 1..3,
+            n_tiles: 2
+        }
+    );
+    assert_eq!(
+        run(&good, 0..2, dense(4), 3, 20),
+        GemmError::InputRow { row: 3, n_rows: 3 }
+    );
+    assert_eq!(
+        run(&good, 0..2, dense(3), 2, 20),
+        GemmError::OutputRow { row: 2, n_rows: 2 }
+    );
+    assert_eq!(
+        run(&good, 0..2, dense(3), 3, 19),
+        GemmError::OutputWidth {
+            width: 19,
+            n_rows: 20
+        }
+    );
+    let far = [Routed {
+        input: 0,
+        output: 9,
+    }];
+    assert_eq!(
+        run(&good, 0..2, Columns::Routed(&far), 3, 20),
+        GemmError::OutputRow { row: 9, n_rows: 3 }
+    );
     let error = Output::new(&mut [0.0; 10], 2, 6, 5).expect_err("overlapping rows");
-    assert_eq!(error, GemmError::OutputLength { n_rows: 2, width: 6, stride: 5, len: 10 });
-    assert!(packed_bytes(DType::Q4_K, 4, 100).is_none() && packed_bytes(DType::I32, 4, 4).is_none());
+    assert_eq!(
+        error,
+        GemmError::OutputLength {
+            n_rows: 2,
+            width: 6,
+            stride: 5,
+            len: 10
+        }
+    );
+    assert!(
+        packed_bytes(DType::Q4_K, 4, 100).is_none() && packed_bytes(DType::I32, 4, 4).is_none()
+    );
 }

@@ -22,7 +22,11 @@ fn blocks<'a, const BYTES: usize>(
     bytes: &'a [u8],
     out: &'a mut [f32],
 ) -> impl Iterator<Item = (&'a [u8; BYTES], &'a mut [f32; 32])> {
-    bytes.as_chunks::<BYTES>().0.iter().zip(out.as_chunks_mut::<32>().0)
+    bytes
+        .as_chunks::<BYTES>()
+        .0
+        .iter()
+        .zip(out.as_chunks_mut::<32>().0)
 }
 
 /// Pairs 32 elements with their block of `BYTES` bytes.
@@ -30,7 +34,11 @@ fn blocks_mut<'a, const BYTES: usize>(
     values: &'a [f32],
     bytes: &'a mut [u8],
 ) -> impl Iterator<Item = (&'a [f32; 32], &'a mut [u8; BYTES])> {
-    values.as_chunks::<32>().0.iter().zip(bytes.as_chunks_mut::<BYTES>().0)
+    values
+        .as_chunks::<32>()
+        .0
+        .iter()
+        .zip(bytes.as_chunks_mut::<BYTES>().0)
 }
 
 pub(super) fn read_q4_0(bytes: &[u8], out: &mut [f32]) {
@@ -97,7 +105,10 @@ pub(super) fn read_q8_0(bytes: &[u8], out: &mut [f32]) {
 
 /// The value of largest magnitude, with its sign; the first one where several are equal.
 pub(super) fn extreme(xs: &[f32; 32]) -> f32 {
-    xs.iter().fold(0.0, |best: f32, &x| if x.abs() > best.abs() { x } else { best })
+    xs.iter().fold(
+        0.0,
+        |best: f32, &x| if x.abs() > best.abs() { x } else { best },
+    )
 }
 
 /// The smallest and the largest value.
@@ -169,13 +180,21 @@ pub(super) fn write_q5_1(values: &[f32], bytes: &mut [u8]) {
     }
 }
 
+/// `x` rounded to the nearest integer, halves away from zero (C's `roundf`), for |x| < 2^31.
+fn round_away(x: f32) -> i32 {
+    let whole = x as i32;
+    let rest = x - whole as f32;
+    whole + i32::from(rest >= 0.5) - i32::from(rest <= -0.5)
+}
+
 pub(super) fn write_q8_0(values: &[f32], bytes: &mut [u8]) {
     for (xs, block) in blocks_mut::<34>(values, bytes) {
-        let d = extreme(xs).abs() / 127.0;
+        let magnitude = xs.iter().fold(0.0, |max: f32, x| max.max(x.abs()));
+        let d = magnitude / 127.0;
         let id = inverse(d);
         put_half(block, 0, d);
         for j in 0..32 {
-            block[2 + j] = ((xs[j] * id).round() as i8).cast_unsigned();
+            block[2 + j] = (round_away(xs[j] * id) as i8).cast_unsigned();
         }
     }
 }

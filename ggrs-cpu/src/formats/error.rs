@@ -31,7 +31,9 @@ pub enum FormatError {
         block_elems: usize,
     },
     /// The bytes are too few or too many for the elements.
-    #[error("a row of {n_elems} {dtype} elements takes {expected_bytes} bytes, found {found_bytes}")]
+    #[error(
+        "a row of {n_elems} {dtype} elements takes {expected_bytes} bytes, found {found_bytes}"
+    )]
     Length {
         /// The dtype.
         dtype: DType,

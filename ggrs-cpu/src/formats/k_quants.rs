@@ -9,7 +9,11 @@ fn blocks<'a, const BYTES: usize>(
     bytes: &'a [u8],
     out: &'a mut [f32],
 ) -> impl Iterator<Item = (&'a [u8; BYTES], &'a mut [f32; 256])> {
-    bytes.as_chunks::<BYTES>().0.iter().zip(out.as_chunks_mut::<256>().0)
+    bytes
+        .as_chunks::<BYTES>()
+        .0
+        .iter()
+        .zip(out.as_chunks_mut::<256>().0)
 }
 
 /// Element `e` of 256 two-bit numbers: each run of 128 elements is 32 bytes, its four runs of 32 in successive bit pairs.
@@ -61,7 +65,10 @@ fn scales_and_minimums(packed: &[u8]) -> [(u8, u8); 8] {
             (packed[g] & 63, packed[g + 4] & 63)
         } else {
             let (low, scale, minimum) = (packed[g + 4], packed[g - 4], packed[g]);
-            ((low & 15) | ((scale >> 6) << 4), (low >> 4) | ((minimum >> 6) << 4))
+            (
+                (low & 15) | ((scale >> 6) << 4),
+                (low >> 4) | ((minimum >> 6) << 4),
+            )
         };
     }
     pairs

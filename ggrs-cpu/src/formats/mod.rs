@@ -10,5 +10,5 @@ mod rows;
 mod table4;
 
 pub use error::FormatError;
-pub(crate) use table4::{E2M1_DOUBLED, IQ4_VALUES, e8m0_half};
 pub use rows::{can_quantize, dequantize_row, quantize_row};
+pub(crate) use table4::{E2M1_DOUBLED, IQ4_VALUES, e8m0_half};

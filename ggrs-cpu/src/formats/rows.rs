@@ -7,7 +7,10 @@ use super::{FormatError, blocks32, floats, k_quants, table4};
 /// Can [`quantize_row`] write this dtype?
 pub const fn can_quantize(dtype: DType) -> bool {
     use DType::{BF16, F16, F32, IQ4_NL, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
-    matches!(dtype, F32 | F16 | BF16 | Q8_0 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | IQ4_NL)
+    matches!(
+        dtype,
+        F32 | F16 | BF16 | Q8_0 | Q4_0 | Q4_1 | Q5_0 | Q5_1 | IQ4_NL
+    )
 }
 
 fn check_lengths(dtype: DType, n_elems: usize, found_bytes: usize) -> Result<(), FormatError> {
@@ -22,7 +25,12 @@ fn check_lengths(dtype: DType, n_elems: usize, found_bytes: usize) -> Result<(),
     if expected_bytes == found_bytes {
         Ok(())
     } else {
-        Err(FormatError::Length { dtype, n_elems, expected_bytes, found_bytes })
+        Err(FormatError::Length {
+            dtype,
+            n_elems,
+            expected_bytes,
+            found_bytes,
+        })
     }
 }
 

@@ -4,6 +4,11 @@
 //! packed weights are the second one as they are: a row of it is four elements of 16 weight rows. One product covers
 //! what shares a scale, a group or half of one; scaling and summing is the AVX-512 kernel's.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "tile and column numbers index several arrays side by side"
+)]
+
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 
@@ -34,7 +39,13 @@ fn request_tile_state() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_int = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_ulong = 18;
     // SAFETY: the call takes two numbers and touches no memory.
-    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
+    unsafe {
+        libc::syscall(
+            libc::SYS_arch_prctl,
+            ARCH_REQ_XCOMP_PERM,
+            XFEATURE_XTILEDATA,
+        ) == 0
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -55,11 +66,25 @@ struct TileConfig {
 impl TileConfig {
     /// Registers 0 and 1: the products; 2: the columns; 3 and 4: the weights, `depth` elements deep.
     const fn new(depth: usize) -> Self {
-        let (columns, quads, wide, deep) = (COLUMNS as u8, (depth / 4) as u8, 4 * TILE_ROWS as u16, depth as u16);
-        let mut config =
-            Self { palette: 1, start_row: 0, reserved: [0; 14], row_bytes: [0; 16], rows: [0; 16] };
-        config.row_bytes = [wide, wide, deep, wide, wide, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        config.rows = [columns, columns, columns, quads, quads, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let (columns, quads, wide, deep) = (
+            COLUMNS as u8,
+            (depth / 4) as u8,
+            4 * TILE_ROWS as u16,
+            depth as u16,
+        );
+        let mut config = Self {
+            palette: 1,
+            start_row: 0,
+            reserved: [0; 14],
+            row_bytes: [0; 16],
+            rows: [0; 16],
+        };
+        config.row_bytes = [
+            wide, wide, deep, wide, wide, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        config.rows = [
+            columns, columns, columns, quads, quads, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        ];
         config
     }
 }
@@ -80,7 +105,11 @@ impl Scratch {
     #[inline(always)]
     unsafe fn multiply(&mut self, first: usize) {
         let columns = self.columns.as_ptr().cast::<i8>().wrapping_add(first);
-        let lines = self.weights.as_ptr().cast::<[u8; 64]>().wrapping_add(first / 4);
+        let lines = self
+            .weights
+            .as_ptr()
+            .cast::<[u8; 64]>()
+            .wrapping_add(first / 4);
         // SAFETY: the loads read the operands, which the caller put there; the stores fill `dots`.
         unsafe {
             asm!(
@@ -114,7 +143,13 @@ impl Scratch {
 /// many activation groups.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn multiply<B: Block>(operands: &Operands, results: &mut Results) {
-    let config = const { TileConfig::new(if B::HALVES { GROUP_ELEMS / 2 } else { GROUP_ELEMS }) };
+    let config = const {
+        TileConfig::new(if B::HALVES {
+            GROUP_ELEMS / 2
+        } else {
+            GROUP_ELEMS
+        })
+    };
     // SAFETY: the level exists, the configuration is a valid one of palette 1, and every pointer below stays inside
     // its tile or row.
     unsafe {
@@ -129,17 +164,26 @@ pub(super) unsafe fn multiply<B: Block>(operands: &Operands, results: &mut Resul
             for idx in 0..B::GROUPS {
                 let mut columns = [std::ptr::null(); COLUMNS];
                 for c in 0..COLUMNS {
-                    columns[c] = operands.columns[c].cast::<ActivationGroup>().add(block_idx * B::GROUPS + idx);
+                    columns[c] = operands.columns[c]
+                        .cast::<ActivationGroup>()
+                        .add(block_idx * B::GROUPS + idx);
                     scratch.columns[c] = (*columns[c]).quants;
                 }
                 let groups = operands.tiles.map(|tile| {
                     let blocks = [tile.wrapping_add(block_idx * B::BYTES)];
-                    Group::<1, COLUMNS> { blocks, idx, columns }
+                    Group::<1, COLUMNS> {
+                        blocks,
+                        idx,
+                        columns,
+                    }
                 });
                 for t in 0..TILES {
                     for step in 0..GROUP_ELEMS / 4 {
                         let line = B::quants::<Zmm>(groups[t].blocks[0], idx, step);
-                        Zmm::store(line.as_floats(), scratch.weights[t][step].as_mut_ptr().cast());
+                        Zmm::store(
+                            line.as_floats(),
+                            scratch.weights[t][step].as_mut_ptr().cast(),
+                        );
                     }
                 }
                 if B::HALVES {

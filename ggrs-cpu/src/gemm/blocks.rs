@@ -94,14 +94,26 @@ unsafe fn fifth_bits32<V: Lanes>(block: *const u8, at: usize, step: usize) -> V 
 #[inline(always)]
 unsafe fn nibbles256<V: Lanes>(block: *const u8, at: usize, group: usize, step: usize) -> V {
     // SAFETY: word 8 * (group / 2) + step of 32.
-    unsafe { bits(word::<V>(block, at, 8 * (group / 2) + step), 4 * (group % 2), 15) }
+    unsafe {
+        bits(
+            word::<V>(block, at, 8 * (group / 2) + step),
+            4 * (group % 2),
+            15,
+        )
+    }
 }
 
 /// Two-bit quants of Q2_K and Q3_K and bit pairs of Q6_K: 32 bytes for each 128 elements, 32 elements in each bit pair.
 #[inline(always)]
 unsafe fn pairs256<V: Lanes>(block: *const u8, at: usize, group: usize, step: usize) -> V {
     // SAFETY: word 8 * (group / 4) + step of 16.
-    unsafe { bits(word::<V>(block, at, 8 * (group / 4) + step), 2 * (group % 4), 3) }
+    unsafe {
+        bits(
+            word::<V>(block, at, 8 * (group / 4) + step),
+            2 * (group % 4),
+            3,
+        )
+    }
 }
 
 /// The table with 2^zero added, so that its values are unsigned.
@@ -234,7 +246,11 @@ impl Block for Q2K {
     unsafe fn scale<V: Lanes>(block: *const u8, group: usize, half: usize) -> V::Floats {
         // SAFETY: byte 2 * group + half of 16.
         unsafe {
-            let scale = field(word::<V>(block, 0, group / 2), 16 * (group % 2) + 8 * half, 15);
+            let scale = field(
+                word::<V>(block, 0, group / 2),
+                16 * (group % 2) + 8 * half,
+                15,
+            );
             V::mul_floats(scale.to_floats(), halves::<V>(block, 80))
         }
     }
@@ -243,7 +259,11 @@ impl Block for Q2K {
     unsafe fn offset<V: Lanes>(block: *const u8, group: usize, half: usize) -> V::Floats {
         // SAFETY: byte 2 * group + half of 16.
         unsafe {
-            let minimum = field(word::<V>(block, 0, group / 2), 16 * (group % 2) + 8 * half + 4, 15);
+            let minimum = field(
+                word::<V>(block, 0, group / 2),
+                16 * (group % 2) + 8 * half + 4,
+                15,
+            );
             V::mul_floats(minimum.negate().to_floats(), halves::<V>(block, 82))
         }
     }
@@ -270,7 +290,11 @@ impl Block for Q3K {
         let g = 2 * group + half;
         // SAFETY: words 0 to 2 of three.
         unsafe {
-            let low = field(word::<V>(block, 96, g % 8 / 4), 8 * (g % 4) + 4 * (g / 8), 15);
+            let low = field(
+                word::<V>(block, 96, g % 8 / 4),
+                8 * (g % 4) + 4 * (g / 8),
+                15,
+            );
             let high = field(word::<V>(block, 96, 2), 8 * (g % 4) + 2 * (g / 4), 3);
             let scale = low.or(high.shl(4)).add(V::splat(-32));
             V::mul_floats(scale.to_floats(), halves::<V>(block, 108))
@@ -298,7 +322,12 @@ unsafe fn six_bits<V: Lanes>(block: *const u8, group: usize, idx: usize) -> V {
 #[inline(always)]
 unsafe fn scale45<V: Lanes>(block: *const u8, group: usize) -> V::Floats {
     // SAFETY: the trait's contract.
-    unsafe { V::mul_floats(six_bits::<V>(block, group, 0).to_floats(), halves::<V>(block, 0)) }
+    unsafe {
+        V::mul_floats(
+            six_bits::<V>(block, group, 0).to_floats(),
+            halves::<V>(block, 0),
+        )
+    }
 }
 
 /// Minus the minimum of a group of Q4_K and Q5_K.
@@ -306,7 +335,10 @@ unsafe fn scale45<V: Lanes>(block: *const u8, group: usize) -> V::Floats {
 unsafe fn offset45<V: Lanes>(block: *const u8, group: usize) -> V::Floats {
     // SAFETY: the trait's contract.
     unsafe {
-        V::mul_floats(six_bits::<V>(block, group, 1).negate().to_floats(), halves::<V>(block, 2))
+        V::mul_floats(
+            six_bits::<V>(block, group, 1).negate().to_floats(),
+            halves::<V>(block, 2),
+        )
     }
 }
 
@@ -420,7 +452,8 @@ impl Block for Iq4Xs {
     unsafe fn quants<V: Lanes>(block: *const u8, group: usize, step: usize) -> V {
         // SAFETY: the four words of the group, of 32.
         unsafe {
-            nibbles32::<V>(block, 8 + 16 * group, step).lookup(const { &unsigned_table(IQ4_VALUES, 7) })
+            nibbles32::<V>(block, 8 + 16 * group, step)
+                .lookup(const { &unsigned_table(IQ4_VALUES, 7) })
         }
     }
 

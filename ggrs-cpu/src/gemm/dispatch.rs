@@ -89,7 +89,11 @@ impl Level for Scalar {
             // SAFETY: the caller's promise.
             unsafe { integer_kernel::multiply::<Array, B, 1, 1>(operands, results) }
         }
-        Kernel { tiles: 1, columns: 1, run: run::<B> }
+        Kernel {
+            tiles: 1,
+            columns: 1,
+            run: run::<B>,
+        }
     }
 
     fn float<F: FloatFormat>(_few: bool) -> Kernel {
@@ -97,7 +101,11 @@ impl Level for Scalar {
             // SAFETY: the caller's promise.
             unsafe { float_kernel::multiply::<Array, F, 1, 1, 1>(operands, results) }
         }
-        Kernel { tiles: 1, columns: 1, run: run::<F> }
+        Kernel {
+            tiles: 1,
+            columns: 1,
+            run: run::<F>,
+        }
     }
 }
 
@@ -106,19 +114,27 @@ mod x86 {
     use super::super::amx;
     use super::super::lanes_avx2::Ymm2;
     use super::super::lanes_avx512::Zmm;
-    use super::{Block, FloatFormat, Kernel, Level, Operands, Results, float_kernel, integer_kernel};
+    use super::{
+        Block, FloatFormat, Kernel, Level, Operands, Results, float_kernel, integer_kernel,
+    };
 
     /// Two tiles by up to six columns: 12 sums and 12 dots in 32 registers.
     pub(super) struct Avx512;
 
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn block512<B: Block, const T: usize, const C: usize>(operands: &Operands, results: &mut Results) {
+    unsafe fn block512<B: Block, const T: usize, const C: usize>(
+        operands: &Operands,
+        results: &mut Results,
+    ) {
         // SAFETY: the caller's promise.
         unsafe { integer_kernel::multiply::<Zmm, B, T, C>(operands, results) }
     }
 
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-    unsafe fn float512<F: FloatFormat, const T: usize, const C: usize, const RUNS: usize>(operands: &Operands, results: &mut Results) {
+    unsafe fn float512<F: FloatFormat, const T: usize, const C: usize, const RUNS: usize>(
+        operands: &Operands,
+        results: &mut Results,
+    ) {
         // SAFETY: the caller's promise.
         unsafe { float_kernel::multiply::<Zmm, F, T, C, RUNS>(operands, results) }
     }
@@ -127,7 +143,11 @@ mod x86 {
         const FEW: usize = 6;
 
         fn block<B: Block>(few: bool) -> Kernel {
-            unsafe fn one_tile<B: Block>(n_columns: usize, operands: &Operands, results: &mut Results) {
+            unsafe fn one_tile<B: Block>(
+                n_columns: usize,
+                operands: &Operands,
+                results: &mut Results,
+            ) {
                 // SAFETY: the caller's promise.
                 unsafe {
                     match n_columns {
@@ -138,7 +158,11 @@ mod x86 {
                     }
                 }
             }
-            unsafe fn two_tiles<B: Block>(n_columns: usize, operands: &Operands, results: &mut Results) {
+            unsafe fn two_tiles<B: Block>(
+                n_columns: usize,
+                operands: &Operands,
+                results: &mut Results,
+            ) {
                 // SAFETY: the caller's promise.
                 unsafe {
                     match n_columns {
@@ -148,14 +172,26 @@ mod x86 {
                 }
             }
             if few {
-                Kernel { tiles: 1, columns: 6, run: one_tile::<B> }
+                Kernel {
+                    tiles: 1,
+                    columns: 6,
+                    run: one_tile::<B>,
+                }
             } else {
-                Kernel { tiles: 2, columns: 6, run: two_tiles::<B> }
+                Kernel {
+                    tiles: 2,
+                    columns: 6,
+                    run: two_tiles::<B>,
+                }
             }
         }
 
         fn float<F: FloatFormat>(few: bool) -> Kernel {
-            unsafe fn one_tile<F: FloatFormat>(n_columns: usize, operands: &Operands, results: &mut Results) {
+            unsafe fn one_tile<F: FloatFormat>(
+                n_columns: usize,
+                operands: &Operands,
+                results: &mut Results,
+            ) {
                 // SAFETY: the caller's promise.
                 unsafe {
                     match n_columns {
@@ -165,7 +201,11 @@ mod x86 {
                     }
                 }
             }
-            unsafe fn two_tiles<F: FloatFormat>(n_columns: usize, operands: &Operands, results: &mut Results) {
+            unsafe fn two_tiles<F: FloatFormat>(
+                n_columns: usize,
+                operands: &Operands,
+                results: &mut Results,
+            ) {
                 // SAFETY: the caller's promise.
                 unsafe {
                     match n_columns {
@@ -175,9 +215,17 @@ mod x86 {
                 }
             }
             if few {
-                Kernel { tiles: 1, columns: 6, run: one_tile::<F> }
+                Kernel {
+                    tiles: 1,
+                    columns: 6,
+                    run: one_tile::<F>,
+                }
             } else {
-                Kernel { tiles: 2, columns: 6, run: two_tiles::<F> }
+                Kernel {
+                    tiles: 2,
+                    columns: 6,
+                    run: two_tiles::<F>,
+                }
             }
         }
     }
@@ -193,7 +241,11 @@ mod x86 {
                 // SAFETY: the caller's promise.
                 unsafe { amx::multiply::<B>(operands, results) }
             }
-            Kernel { tiles: amx::TILES, columns: amx::COLUMNS, run: run::<B> }
+            Kernel {
+                tiles: amx::TILES,
+                columns: amx::COLUMNS,
+                run: run::<B>,
+            }
         }
 
         fn float<F: FloatFormat>(few: bool) -> Kernel {
@@ -211,7 +263,10 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn float256<F: FloatFormat, const C: usize, const RUNS: usize>(operands: &Operands, results: &mut Results) {
+    unsafe fn float256<F: FloatFormat, const C: usize, const RUNS: usize>(
+        operands: &Operands,
+        results: &mut Results,
+    ) {
         // SAFETY: the caller's promise.
         unsafe { float_kernel::multiply::<Ymm2, F, 1, C, RUNS>(operands, results) }
     }
@@ -230,11 +285,19 @@ mod x86 {
                     }
                 }
             }
-            Kernel { tiles: 1, columns: 4, run: run::<B> }
+            Kernel {
+                tiles: 1,
+                columns: 4,
+                run: run::<B>,
+            }
         }
 
         fn float<F: FloatFormat>(_few: bool) -> Kernel {
-            unsafe fn run<F: FloatFormat>(n_columns: usize, operands: &Operands, results: &mut Results) {
+            unsafe fn run<F: FloatFormat>(
+                n_columns: usize,
+                operands: &Operands,
+                results: &mut Results,
+            ) {
                 // SAFETY: the caller's promise.
                 unsafe {
                     match n_columns {
@@ -243,7 +306,11 @@ mod x86 {
                     }
                 }
             }
-            Kernel { tiles: 1, columns: 4, run: run::<F> }
+            Kernel {
+                tiles: 1,
+                columns: 4,
+                run: run::<F>,
+            }
         }
     }
 }

@@ -38,13 +38,20 @@ fn dot_avx512(a: &[f32], b: &[f32]) -> f32 {
 #[inline(always)]
 fn dot<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
     let n = a.len().min(b.len());
-    let (a, b) = (a.get(..n).unwrap_or_default(), b.get(..n).unwrap_or_default());
+    let (a, b) = (
+        a.get(..n).unwrap_or_default(),
+        b.get(..n).unwrap_or_default(),
+    );
     let (a_chunks, a_rest) = a.as_chunks::<WIDTH>();
     let (b_chunks, b_rest) = b.as_chunks::<WIDTH>();
     let mut sums = [0.0_f32; WIDTH];
     for (xs, ys) in a_chunks.iter().zip(b_chunks) {
         for i in 0..WIDTH {
-            sums[i] = if FUSED { xs[i].mul_add(ys[i], sums[i]) } else { xs[i] * ys[i] + sums[i] };
+            sums[i] = if FUSED {
+                xs[i].mul_add(ys[i], sums[i])
+            } else {
+                xs[i] * ys[i] + sums[i]
+            };
         }
     }
     for ((sum, x), y) in sums.iter_mut().zip(a_rest).zip(b_rest) {

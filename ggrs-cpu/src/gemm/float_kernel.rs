@@ -1,5 +1,10 @@
 //! The F32 product: some tiles of F32, F16 or BF16 weights times some columns of F32 activations.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "tile and column numbers index several arrays side by side"
+)]
+
 use super::lanes::Lanes;
 use super::product::{Operands, Results};
 use crate::pack::TILE_ROWS;
@@ -62,7 +67,13 @@ const PREFETCH_BYTES: usize = 6144;
 /// The level of `V` exists; the first `T` tiles of `operands` are packed tiles of format `F` with `n_blocks` elements in
 /// a row, its first `C` columns are as many F32 values.
 #[inline(always)]
-pub(super) unsafe fn multiply<V: Lanes, F: FloatFormat, const T: usize, const C: usize, const RUNS: usize>(
+pub(super) unsafe fn multiply<
+    V: Lanes,
+    F: FloatFormat,
+    const T: usize,
+    const C: usize,
+    const RUNS: usize,
+>(
     operands: &Operands,
     results: &mut Results,
 ) {

@@ -2,6 +2,11 @@
 //!
 //! One loop for every format and level: see `blocks` for what a format is and `lanes` for what a level is.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "tile and column numbers index several arrays side by side"
+)]
+
 use super::blocks::Block;
 use super::lanes::Lanes;
 use super::product::{Operands, Results};
@@ -41,7 +46,9 @@ pub(super) unsafe fn multiply<V: Lanes, B: Block, const T: usize, const C: usize
             for idx in 0..B::GROUPS {
                 let mut columns = [std::ptr::null(); C];
                 for c in 0..C {
-                    columns[c] = operands.columns[c].cast::<ActivationGroup>().add(block_idx * B::GROUPS + idx);
+                    columns[c] = operands.columns[c]
+                        .cast::<ActivationGroup>()
+                        .add(block_idx * B::GROUPS + idx);
                 }
                 for block in blocks {
                     let ahead = block.wrapping_add(PREFETCH_BYTES + idx * (B::BYTES / B::GROUPS));
@@ -49,7 +56,14 @@ pub(super) unsafe fn multiply<V: Lanes, B: Block, const T: usize, const C: usize
                         V::prefetch(ahead.wrapping_add(64 * line));
                     }
                 }
-                add_group::<V, B, T, C>(&Group { blocks, idx, columns }, &mut sums);
+                add_group::<V, B, T, C>(
+                    &Group {
+                        blocks,
+                        idx,
+                        columns,
+                    },
+                    &mut sums,
+                );
             }
         }
         for t in 0..T {
@@ -133,7 +147,11 @@ pub(super) unsafe fn add_scaled<V: Lanes, B: Block, const T: usize, const C: usi
                 let offset = B::offset::<V>(group.blocks[t], group.idx, half);
                 for c in 0..C {
                     let x = *group.columns[c];
-                    let sum = if B::HALVES { -x.scale * x.negated_sums[half] as f32 } else { x.scaled_sum };
+                    let sum = if B::HALVES {
+                        -x.scale * x.negated_sums[half] as f32
+                    } else {
+                        x.scaled_sum
+                    };
                     sums[t][c] = V::mul_add(offset, V::splat_float(sum), sums[t][c]);
                 }
             }
@@ -197,5 +215,11 @@ unsafe fn step<V: Lanes, B: Block, const T: usize, const C: usize, const STEP: u
 #[inline(always)]
 unsafe fn dot4<V: Lanes, B: Block>(sum: V, weights: V, x: V) -> V {
     // SAFETY: the contract of `multiply`; a format that says its quants are small has none above 63.
-    unsafe { if B::SMALL { sum.dot4::<true>(weights, x) } else { sum.dot4::<false>(weights, x) } }
+    unsafe {
+        if B::SMALL {
+            sum.dot4::<true>(weights, x)
+        } else {
+            sum.dot4::<false>(weights, x)
+        }
+    }
 }

@@ -42,7 +42,12 @@ impl Lanes for Ymm2 {
     #[inline(always)]
     unsafe fn load(from: *const u8) -> Self {
         // SAFETY: 64 readable bytes.
-        unsafe { Self(_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())) }
+        unsafe {
+            Self(
+                _mm256_loadu_si256(from.cast()),
+                _mm256_loadu_si256(from.add(32).cast()),
+            )
+        }
     }
 
     #[inline(always)]
@@ -71,19 +76,34 @@ impl Lanes for Ymm2 {
     #[inline(always)]
     unsafe fn and(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { Self(_mm256_and_si256(self.0, other.0), _mm256_and_si256(self.1, other.1)) }
+        unsafe {
+            Self(
+                _mm256_and_si256(self.0, other.0),
+                _mm256_and_si256(self.1, other.1),
+            )
+        }
     }
 
     #[inline(always)]
     unsafe fn or(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { Self(_mm256_or_si256(self.0, other.0), _mm256_or_si256(self.1, other.1)) }
+        unsafe {
+            Self(
+                _mm256_or_si256(self.0, other.0),
+                _mm256_or_si256(self.1, other.1),
+            )
+        }
     }
 
     #[inline(always)]
     unsafe fn xor(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { Self(_mm256_xor_si256(self.0, other.0), _mm256_xor_si256(self.1, other.1)) }
+        unsafe {
+            Self(
+                _mm256_xor_si256(self.0, other.0),
+                _mm256_xor_si256(self.1, other.1),
+            )
+        }
     }
 
     #[inline(always)]
@@ -107,13 +127,23 @@ impl Lanes for Ymm2 {
     #[inline(always)]
     unsafe fn add(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { Self(_mm256_add_epi32(self.0, other.0), _mm256_add_epi32(self.1, other.1)) }
+        unsafe {
+            Self(
+                _mm256_add_epi32(self.0, other.0),
+                _mm256_add_epi32(self.1, other.1),
+            )
+        }
     }
 
     #[inline(always)]
     unsafe fn mul(self, other: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { Self(_mm256_mullo_epi32(self.0, other.0), _mm256_mullo_epi32(self.1, other.1)) }
+        unsafe {
+            Self(
+                _mm256_mullo_epi32(self.0, other.0),
+                _mm256_mullo_epi32(self.1, other.1),
+            )
+        }
     }
 
     #[inline(always)]
@@ -121,14 +151,22 @@ impl Lanes for Ymm2 {
         // SAFETY: the table is 16 readable bytes.
         unsafe {
             let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
-            Self(_mm256_shuffle_epi8(table, self.0), _mm256_shuffle_epi8(table, self.1))
+            Self(
+                _mm256_shuffle_epi8(table, self.0),
+                _mm256_shuffle_epi8(table, self.1),
+            )
         }
     }
 
     #[inline(always)]
     unsafe fn dot4<const SMALL: bool>(self, weights: Self, x: Self) -> Self {
         // SAFETY: the trait's contract.
-        unsafe { Self(dot4::<SMALL>(self.0, weights.0, x.0), dot4::<SMALL>(self.1, weights.1, x.1)) }
+        unsafe {
+            Self(
+                dot4::<SMALL>(self.0, weights.0, x.0),
+                dot4::<SMALL>(self.1, weights.1, x.1),
+            )
+        }
     }
 
     #[inline(always)]
@@ -169,7 +207,12 @@ impl Lanes for Ymm2 {
     #[inline(always)]
     unsafe fn mul_add(a: Floats2, b: Floats2, c: Floats2) -> Floats2 {
         // SAFETY: the trait's contract.
-        unsafe { Floats2(_mm256_fmadd_ps(a.0, b.0, c.0), _mm256_fmadd_ps(a.1, b.1, c.1)) }
+        unsafe {
+            Floats2(
+                _mm256_fmadd_ps(a.0, b.0, c.0),
+                _mm256_fmadd_ps(a.1, b.1, c.1),
+            )
+        }
     }
 
     #[inline(always)]

@@ -49,7 +49,9 @@ impl Columns<'_> {
                 let row = start.checked_add(column)?;
                 (column < *n).then_some((row, row))
             }
-            Self::Routed(list) => list.get(column).map(|c| (c.input as usize, c.output as usize)),
+            Self::Routed(list) => list
+                .get(column)
+                .map(|c| (c.input as usize, c.output as usize)),
         }
     }
 }
@@ -75,11 +77,24 @@ impl<'a> Output<'a> {
     ///
     /// # Errors
     /// The rows do not fit the slice, or overlap.
-    pub fn new(values: &'a mut [f32], n_rows: usize, width: usize, stride: usize) -> Result<Self, GemmError> {
+    pub fn new(
+        values: &'a mut [f32],
+        n_rows: usize,
+        width: usize,
+        stride: usize,
+    ) -> Result<Self, GemmError> {
         let len = values.len();
-        let end = n_rows.saturating_sub(1).checked_mul(stride).and_then(|last| last.checked_add(width));
+        let end = n_rows
+            .saturating_sub(1)
+            .checked_mul(stride)
+            .and_then(|last| last.checked_add(width));
         if n_rows > 0 && (stride < width || end.is_none_or(|end| end > len)) {
-            return Err(GemmError::OutputLength { n_rows, width, stride, len });
+            return Err(GemmError::OutputLength {
+                n_rows,
+                width,
+                stride,
+                len,
+            });
         }
         // SAFETY: the slice is borrowed exclusively for 'a and was just seen to hold the rows.
         Ok(unsafe { Self::from_raw(values.as_mut_ptr(), n_rows, width, stride) })
@@ -89,8 +104,19 @@ impl<'a> Output<'a> {
     ///
     /// # Safety
     /// For 'a, all rows are writable, `stride >= width`, and no value is accessed otherwise while a product writes it.
-    pub const unsafe fn from_raw(start: *mut f32, n_rows: usize, width: usize, stride: usize) -> Self {
-        Self { start, n_rows, width, stride, memory: PhantomData }
+    pub const unsafe fn from_raw(
+        start: *mut f32,
+        n_rows: usize,
+        width: usize,
+        stride: usize,
+    ) -> Self {
+        Self {
+            start,
+            n_rows,
+            width,
+            stride,
+            memory: PhantomData,
+        }
     }
 
     /// A second handle to the same memory, for another thread.

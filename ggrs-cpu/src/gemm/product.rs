@@ -54,7 +54,11 @@ impl<'a> Inputs<'a> {
     /// The bytes of all rows, the bytes of one, and how many there are, for weights [_, k] of a matching dtype.
     fn rows(&self, weights: &PackedMatrix<'_>) -> Result<Rows<'a>, GemmError> {
         let dtype = weights.dtype();
-        let inner = |inputs_k| GemmError::Inner { dtype, weights_k: weights.k(), inputs_k };
+        let inner = |inputs_k| GemmError::Inner {
+            dtype,
+            weights_k: weights.k(),
+            inputs_k,
+        };
         match self {
             Self::Quantized(rows) if dtype.is_block() => {
                 if rows.k() != weights.k() {
@@ -62,7 +66,11 @@ impl<'a> Inputs<'a> {
                 }
                 let bytes = bytemuck::cast_slice(rows.groups());
                 let row_bytes = rows.k() / GROUP_ELEMS * size_of::<ActivationGroup>();
-                Ok(Rows { bytes, row_bytes, n_rows: rows.n_rows() })
+                Ok(Rows {
+                    bytes,
+                    row_bytes,
+                    n_rows: rows.n_rows(),
+                })
             }
             Self::Floats { values, k } if dtype.is_float() => {
                 if *k != weights.k() {
@@ -70,13 +78,24 @@ impl<'a> Inputs<'a> {
                 }
                 let n_rows = values.len().checked_div(*k).unwrap_or(0);
                 if n_rows * k != values.len() {
-                    return Err(GemmError::PartialRow { n_elems: values.len(), k: *k });
+                    return Err(GemmError::PartialRow {
+                        n_elems: values.len(),
+                        k: *k,
+                    });
                 }
-                Ok(Rows { bytes: bytemuck::cast_slice(values), row_bytes: k * size_of::<f32>(), n_rows })
+                Ok(Rows {
+                    bytes: bytemuck::cast_slice(values),
+                    row_bytes: k * size_of::<f32>(),
+                    n_rows,
+                })
             }
             _ => {
                 let expected = if dtype.is_block() { "quantised" } else { "F32" };
-                Err(GemmError::InputKind { dtype, expected, found: self.kind() })
+                Err(GemmError::InputKind {
+                    dtype,
+                    expected,
+                    found: self.kind(),
+                })
             }
         }
     }
@@ -106,14 +125,23 @@ fn check_columns(
     output: &Output<'_>,
 ) -> Result<(), GemmError> {
     if output.width() < weights.n_rows() {
-        return Err(GemmError::OutputWidth { width: output.width(), n_rows: weights.n_rows() });
+        return Err(GemmError::OutputWidth {
+            width: output.width(),
+            n_rows: weights.n_rows(),
+        });
     }
     let check = |input: usize, out: usize| {
         if input >= rows.n_rows {
-            return Err(GemmError::InputRow { row: input, n_rows: rows.n_rows });
+            return Err(GemmError::InputRow {
+                row: input,
+                n_rows: rows.n_rows,
+            });
         }
         if out >= output.n_rows() {
-            return Err(GemmError::OutputRow { row: out, n_rows: output.n_rows() });
+            return Err(GemmError::OutputRow {
+                row: out,
+                n_rows: output.n_rows(),
+            });
         }
         Ok(())
     };
@@ -123,7 +151,9 @@ fn check_columns(
             let last = start.saturating_add(n - 1);
             check(last, last)
         }
-        Columns::Routed(list) => list.iter().try_for_each(|c| check(c.input as usize, c.output as usize)),
+        Columns::Routed(list) => list
+            .iter()
+            .try_for_each(|c| check(c.input as usize, c.output as usize)),
     }
 }
 
@@ -145,10 +175,17 @@ pub fn matmul(
     let rows = inputs.rows(weights)?;
     check_columns(weights, &rows, &columns, output)?;
     if tiles.start > tiles.end || tiles.end > weights.n_tiles() {
-        return Err(GemmError::TileRange { tiles, n_tiles: weights.n_tiles() });
+        return Err(GemmError::TileRange {
+            tiles,
+            n_tiles: weights.n_tiles(),
+        });
     }
     let Some(kernel) = kernel(isa, weights.dtype(), columns.len()) else {
-        return Err(GemmError::InputKind { dtype: weights.dtype(), expected: "no", found: inputs.kind() });
+        return Err(GemmError::InputKind {
+            dtype: weights.dtype(),
+            expected: "no",
+            found: inputs.kind(),
+        });
     };
     // Whole kernel calls' worth of columns that stay in the cache together.
     let resident = (RESIDENT_BYTES / rows.row_bytes.max(1)).max(kernel.columns);
@@ -158,7 +195,14 @@ pub fn matmul(
         let last = n_columns.min(first + resident);
         for tile in tiles.clone().step_by(kernel.tiles) {
             let tile_range = tile..tiles.end.min(tile + kernel.tiles);
-            multiply_tiles(&kernel, weights, tile_range, &rows, (&columns, first..last), output);
+            multiply_tiles(
+                &kernel,
+                weights,
+                tile_range,
+                &rows,
+                (&columns, first..last),
+                output,
+            );
         }
     }
     Ok(())
@@ -175,9 +219,14 @@ fn multiply_tiles(
 ) {
     let start = |tile: usize| {
         let start = tile * weights.tile_bytes();
-        weights.bytes().get(start..start + weights.tile_bytes()).map(<[u8]>::as_ptr)
+        weights
+            .bytes()
+            .get(start..start + weights.tile_bytes())
+            .map(<[u8]>::as_ptr)
     };
-    let Some(first_tile) = start(tiles.start) else { return };
+    let Some(first_tile) = start(tiles.start) else {
+        return;
+    };
     // A kernel for more tiles than are left multiplies the first one again; the second result is not written.
     let mut operands = Operands {
         tiles: [first_tile; MAX_TILES],
@@ -193,12 +242,19 @@ fn multiply_tiles(
     let n_calls = n.div_ceil(kernel.columns);
     for call in 0..n_calls {
         let part = range.start + n * call / n_calls..range.start + n * (call + 1) / n_calls;
-        let Some(first_row) = columns.get(part.start).and_then(|(input, _)| rows.start(input)) else { return };
+        let Some(first_row) = columns
+            .get(part.start)
+            .and_then(|(input, _)| rows.start(input))
+        else {
+            return;
+        };
         operands.columns = [first_row; MAX_COLUMNS];
         let mut targets = [0; MAX_COLUMNS];
         let mut n_columns = 0;
         for ((pointer, target), column) in operands.columns.iter_mut().zip(&mut targets).zip(part) {
-            let Some((input, out)) = columns.get(column) else { return };
+            let Some((input, out)) = columns.get(column) else {
+                return;
+            };
             let Some(row) = rows.start(input) else { return };
             (*pointer, *target) = (row, out);
             n_columns += 1;

@@ -193,19 +193,17 @@ struct Router {
 }
 
 impl Router {
-    /// The sum of all probabilities before they are divided by it, and the largest logit: `e^(x - max) / sum`.
-    fn softmax(&self, logits: &[f32], space: &mut [f32]) -> (f32, f32) {
-        let max = math::max(self.isa, logits);
-        for (e, x) in space.iter_mut().zip(logits) {
-            *e = x - max;
-        }
-        math::unary_in_place(self.isa, UnaryKind::Exp, space);
-        (max, math::sum(self.isa, space) as f32)
-    }
-
+    /// The weights of the chosen experts.
     fn weigh(&self, logits: &[f32], ids: &[i32], space: &mut [f32], weights: &mut [f32]) {
         let total = match self.op.gating {
-            Gating::Softmax => self.softmax(logits, space).1,
+            Gating::Softmax => {
+                let max = math::max(self.isa, logits);
+                for (e, x) in space.iter_mut().zip(logits) {
+                    *e = x - max;
+                }
+                math::unary_in_place(self.isa, UnaryKind::Exp, space);
+                math::sum(self.isa, space) as f32
+            }
             Gating::Sigmoid => {
                 math::unary(self.isa, UnaryKind::Sigmoid, logits, space);
                 1.0
@@ -230,9 +228,7 @@ impl Kernel for Router {
         const ROLE: &str = "router logits";
         let mut share = part.work.even(self.weights.n_rows());
         let (mut weights, mut ids) = share.rows_of_two((&self.weights, 1), (&self.ids, 1));
-        // Two rows of the thread's own, one behind the other.
-        let mut own = part.own.rows();
-        let (order, space) = (own.take(&self.order), own.take(&self.space));
+        let (order, space) = part.own.rows_of_two(&self.order, &self.space);
         for row in weights.range() {
             let logits = self.logits.row::<f32>(row);
             check(ROLE, row, logits)?;

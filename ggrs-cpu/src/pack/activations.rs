@@ -43,7 +43,11 @@ impl<'a> QuantizedRows<'a> {
         if !groups.len().is_multiple_of(row_groups) {
             let n_elems = groups.len().saturating_mul(GROUP_ELEMS);
             let expected = groups.len() / row_groups * row_groups;
-            return Err(PackError::GroupCount { n_elems, expected, found: groups.len() });
+            return Err(PackError::GroupCount {
+                n_elems,
+                expected,
+                found: groups.len(),
+            });
         }
         Ok(Self { groups, k })
     }
@@ -68,14 +72,22 @@ impl<'a> QuantizedRows<'a> {
 ///
 /// # Errors
 /// `values` is not a whole number of groups, or `groups` has another length than it needs.
-pub fn quantize_activations(isa: Isa, values: &[f32], groups: &mut [ActivationGroup]) -> Result<(), PackError> {
+pub fn quantize_activations(
+    isa: Isa,
+    values: &[f32],
+    groups: &mut [ActivationGroup],
+) -> Result<(), PackError> {
     let (chunks, rest) = values.as_chunks::<GROUP_ELEMS>();
     if !rest.is_empty() {
         return Err(PackError::PartialGroup { k: values.len() });
     }
     if chunks.len() != groups.len() {
         let (expected, found) = (chunks.len(), groups.len());
-        return Err(PackError::GroupCount { n_elems: values.len(), expected, found });
+        return Err(PackError::GroupCount {
+            n_elems: values.len(),
+            expected,
+            found,
+        });
     }
     #[cfg(target_arch = "x86_64")]
     match isa.usable() {
@@ -118,17 +130,26 @@ fn quantize_group(xs: &[f32; GROUP_ELEMS]) -> ActivationGroup {
     /// Magnitudes below this are zero: their scale's inverse would overflow.
     const NEGLIGIBLE: f32 = 1e-35;
     // Magnitudes order as their bits do, and every NaN is above infinity.
-    let largest = xs.iter().fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
+    let largest = xs
+        .iter()
+        .fold(0, |max, x| max.max(x.to_bits() & 0x7fff_ffff));
     let magnitude = f32::from_bits(largest);
     if !magnitude.is_finite() {
-        return ActivationGroup { scale: f32::NAN, scaled_sum: f32::NAN, ..ActivationGroup::default() };
+        return ActivationGroup {
+            scale: f32::NAN,
+            scaled_sum: f32::NAN,
+            ..ActivationGroup::default()
+        };
     }
     if magnitude < NEGLIGIBLE {
         return ActivationGroup::default();
     }
     let scale = magnitude / 127.0;
     let inverse = 127.0 / magnitude;
-    let mut group = ActivationGroup { scale, ..ActivationGroup::default() };
+    let mut group = ActivationGroup {
+        scale,
+        ..ActivationGroup::default()
+    };
     let mut rounded = [0_i32; GROUP_ELEMS];
     for (q, x) in rounded.iter_mut().zip(xs) {
         *q = round_small(x * inverse);

@@ -9,7 +9,9 @@ use ggrs_core::DType;
 #[non_exhaustive]
 pub enum PackError {
     /// The dtype or the width has no packed layout.
-    #[error("a {dtype} matrix of {n_rows} rows of {k} elements has no packed layout: rows must be whole blocks of {block_elems} floating-point elements")]
+    #[error(
+        "a {dtype} matrix of {n_rows} rows of {k} elements has no packed layout: rows must be whole blocks of {block_elems} floating-point elements"
+    )]
     Unsupported {
         /// The dtype.
         dtype: DType,
@@ -21,7 +23,9 @@ pub enum PackError {
         block_elems: usize,
     },
     /// A buffer has the wrong length.
-    #[error("{what} of a {dtype} matrix [{n_rows}, {k}] takes {expected_bytes} bytes, found {found_bytes}")]
+    #[error(
+        "{what} of a {dtype} matrix [{n_rows}, {k}] takes {expected_bytes} bytes, found {found_bytes}"
+    )]
     Length {
         /// Which buffer.
         what: &'static str,

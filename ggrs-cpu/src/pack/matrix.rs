@@ -20,14 +20,34 @@ impl<'a> PackedMatrix<'a> {
     /// # Errors
     /// A dtype or width without a packed layout, or bytes of another length than it takes.
     pub fn new(dtype: DType, n_rows: usize, k: usize, packed: &'a [u8]) -> Result<Self, PackError> {
-        let (Some(tile_bytes), Some(expected_bytes)) = (tile_bytes(dtype, k), packed_bytes(dtype, n_rows, k)) else {
-            return Err(PackError::Unsupported { dtype, n_rows, k, block_elems: dtype.block_elems() });
+        let (Some(tile_bytes), Some(expected_bytes)) =
+            (tile_bytes(dtype, k), packed_bytes(dtype, n_rows, k))
+        else {
+            return Err(PackError::Unsupported {
+                dtype,
+                n_rows,
+                k,
+                block_elems: dtype.block_elems(),
+            });
         };
         if packed.len() != expected_bytes {
             let what = "the packed layout";
-            return Err(PackError::Length { what, dtype, n_rows, k, expected_bytes, found_bytes: packed.len() });
+            return Err(PackError::Length {
+                what,
+                dtype,
+                n_rows,
+                k,
+                expected_bytes,
+                found_bytes: packed.len(),
+            });
         }
-        Ok(Self { dtype, n_rows, k, tile_bytes, packed })
+        Ok(Self {
+            dtype,
+            n_rows,
+            k,
+            tile_bytes,
+            packed,
+        })
     }
 
     /// The weights' dtype.

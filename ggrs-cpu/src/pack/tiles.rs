@@ -94,19 +94,51 @@ impl Extent {
         let sizes = || {
             let row_bytes = dtype.row_bytes(k)?;
             let original_bytes = n_rows.checked_mul(row_bytes)?;
-            Some((row_bytes, tile_bytes(dtype, k)?, packed_bytes(dtype, n_rows, k)?, original_bytes))
+            Some((
+                row_bytes,
+                tile_bytes(dtype, k)?,
+                packed_bytes(dtype, n_rows, k)?,
+                original_bytes,
+            ))
         };
         let (row_bytes, tile_bytes, packed_bytes, original_bytes) =
-            sizes().ok_or(PackError::Unsupported { dtype, n_rows, k, block_elems: dtype.block_elems() })?;
-        Ok(Self { dtype, n_rows, k, row_bytes, tile_bytes, packed_bytes, original_bytes })
+            sizes().ok_or(PackError::Unsupported {
+                dtype,
+                n_rows,
+                k,
+                block_elems: dtype.block_elems(),
+            })?;
+        Ok(Self {
+            dtype,
+            n_rows,
+            k,
+            row_bytes,
+            tile_bytes,
+            packed_bytes,
+            original_bytes,
+        })
     }
 
-    fn check_length(&self, what: &'static str, expected_bytes: usize, found_bytes: usize) -> Result<(), PackError> {
+    fn check_length(
+        &self,
+        what: &'static str,
+        expected_bytes: usize,
+        found_bytes: usize,
+    ) -> Result<(), PackError> {
         if expected_bytes == found_bytes {
             return Ok(());
         }
-        let Self { dtype, n_rows, k, .. } = *self;
-        Err(PackError::Length { what, dtype, n_rows, k, expected_bytes, found_bytes })
+        let Self {
+            dtype, n_rows, k, ..
+        } = *self;
+        Err(PackError::Length {
+            what,
+            dtype,
+            n_rows,
+            k,
+            expected_bytes,
+            found_bytes,
+        })
     }
 
     /// Walks over the runs of equal units of a row: calls `copy(unit bytes, place in the row, place in the tile)`.
@@ -131,7 +163,9 @@ impl Extent {
     /// Stores a row in its lane of a tile.
     fn put(&self, row: &[u8], lane: usize, tile: &mut [u8]) {
         self.for_each_run(|unit, from, to| {
-            let (Some(units), Some(lines)) = (row.get(from), tile.get_mut(to)) else { return };
+            let (Some(units), Some(lines)) = (row.get(from), tile.get_mut(to)) else {
+                return;
+            };
             match unit {
                 1 => put_units::<1>(units, lane, lines),
                 2 => put_units::<2>(units, lane, lines),
@@ -143,7 +177,9 @@ impl Extent {
     /// Reads a row from its lane of a tile.
     fn take(&self, tile: &[u8], lane: usize, row: &mut [u8]) {
         self.for_each_run(|unit, to, from| {
-            let (Some(units), Some(lines)) = (row.get_mut(to), tile.get(from)) else { return };
+            let (Some(units), Some(lines)) = (row.get_mut(to), tile.get(from)) else {
+                return;
+            };
             match unit {
                 1 => take_units::<1>(lines, lane, units),
                 2 => take_units::<2>(lines, lane, units),
@@ -191,12 +227,18 @@ pub fn pack(
         return Err(PackError::TileRange { tiles, n_tiles });
     }
     extent.check_length("the original", extent.original_bytes, original.len())?;
-    extent.check_length("this range of packed tiles", tiles.len() * extent.tile_bytes, packed.len())?;
+    extent.check_length(
+        "this range of packed tiles",
+        tiles.len() * extent.tile_bytes,
+        packed.len(),
+    )?;
     if k == 0 {
         return Ok(());
     }
     for (tile_idx, tile) in tiles.zip(packed.chunks_exact_mut(extent.tile_bytes)) {
-        let rows = original.get(tile_idx * extent.tile_bytes..).unwrap_or_default();
+        let rows = original
+            .get(tile_idx * extent.tile_bytes..)
+            .unwrap_or_default();
         let rows = rows.chunks_exact(extent.row_bytes).take(TILE_ROWS);
         if rows.len() < TILE_ROWS {
             tile.fill(0);
@@ -226,12 +268,18 @@ pub fn unpack(
         return Err(PackError::RowRange { rows, n_rows });
     }
     extent.check_length("the packed layout", extent.packed_bytes, packed.len())?;
-    extent.check_length("this range of original rows", rows.len() * extent.row_bytes, original.len())?;
+    extent.check_length(
+        "this range of original rows",
+        rows.len() * extent.row_bytes,
+        original.len(),
+    )?;
     if k == 0 {
         return Ok(());
     }
     for (row_idx, row) in rows.zip(original.chunks_exact_mut(extent.row_bytes)) {
-        let tile = packed.get(row_idx / TILE_ROWS * extent.tile_bytes..).unwrap_or_default();
+        let tile = packed
+            .get(row_idx / TILE_ROWS * extent.tile_bytes..)
+            .unwrap_or_default();
         extent.take(tile, row_idx % TILE_ROWS, row);
     }
     Ok(())

@@ -5,12 +5,14 @@
 //! because a [`Share`](crate::part::Share) of the work belongs to one thread.
 
 mod grid;
+mod groups;
 mod input;
 mod output;
 mod places;
 mod scratch;
 
 pub(crate) use grid::Grid;
+pub(crate) use groups::{GroupBlocks, Groups, GroupsSlot};
 pub(crate) use input::In;
 pub(crate) use output::{Blocks, Out, Rows};
 pub(crate) use places::Places;

@@ -211,17 +211,28 @@ impl<'a> Blocks<'a> {
         let mine = self.blocks.contains(&block) && row < self.band_rows;
         debug_assert!(mine, "row {row} of block {block} is outside the share {:?}", self.blocks);
         let (band, columns) = self.place(block);
-        let row = band * self.band_rows + row;
-        if !mine || row >= self.out.n_rows() || !self.out.holds::<f32>() {
+        if !mine {
             return &mut [];
         }
-        let offset = self.out.grid.row_offset(row) + columns.start;
-        // SAFETY: the elements are the thread's own (`new`), lie without gaps and are F32.
-        unsafe { std::slice::from_raw_parts_mut(self.out.data.cast::<f32>().add(offset), columns.len()) }
+        // SAFETY: the block is the thread's own (`new`).
+        unsafe { self.out.columns(band * self.band_rows + row, columns) }
     }
 }
 
 impl Out {
+    /// Columns of a gapless row of an F32 tensor; empty if there is no such row.
+    ///
+    /// # Safety
+    /// For 'a, nothing else reaches these elements.
+    pub(super) unsafe fn columns<'a>(&self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
+        if row >= self.n_rows() || columns.end > self.width() || columns.is_empty() || !self.holds::<f32>() {
+            return &mut [];
+        }
+        let offset = self.grid.row_offset(row) + columns.start;
+        // SAFETY: the elements are some of the grid's, lie without gaps, are F32 and the caller's own.
+        unsafe { std::slice::from_raw_parts_mut(self.data.cast::<f32>().add(offset), columns.len()) }
+    }
+
     /// Elements `range` of a tensor without any gaps; empty if it has some.
     ///
     /// # Safety

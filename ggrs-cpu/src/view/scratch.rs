@@ -100,6 +100,14 @@ impl<T: Pod> Table<T> {
         self.width
     }
 
+    /// Do two tables share memory?
+    pub(crate) fn overlaps<U: Pod>(&self, other: &Table<U>) -> bool {
+        let (a, b) = (self.data as usize, other.data as usize);
+        let (a_bytes, b_bytes) =
+            (self.n_rows * self.width * size_of::<T>(), other.n_rows * other.width * size_of::<U>());
+        a_bytes > 0 && b_bytes > 0 && a < b + b_bytes && b < a + a_bytes
+    }
+
     /// All values, for the phases after the one that wrote them.
     pub(crate) fn read(&self) -> &[T] {
         // SAFETY: the values lie in the step's working memory, any bytes are values of `T`, and by the contract of

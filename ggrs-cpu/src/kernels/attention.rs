@@ -1,4 +1,0 @@
-//! Not written yet.
-use ggrs_core::{Unsupported, ops::*};
-use crate::kernel::{Choice, Request};
-pub(crate) fn attention(_: &Attention, _: &Request<'_>) -> Result<Choice, Unsupported> { Err(Unsupported { candidates: Vec::new() }) }
