@@ -23,9 +23,22 @@ fn chain(n: usize) -> Graph {
 }
 
 fn plan_overhead(c: &mut Criterion) {
-    let device = NullDevice::new(DeviceName { backend: "null".into(), index: 0, members: 1 }, 1 << 30);
-    let options = PlanOptions { passes: PassSet::default(), ..PlanOptions::default() };
-    for (what, n) in [10, 100, 1000].into_iter().flat_map(|n| [("build", n), ("plan", n), ("run", n), ("replay", n)]) {
+    let device = NullDevice::new(
+        DeviceName {
+            backend: "null".into(),
+            index: 0,
+            members: 1,
+        },
+        1 << 30,
+    );
+    let options = PlanOptions {
+        passes: PassSet::default(),
+        ..PlanOptions::default()
+    };
+    for (what, n) in [10, 100, 1000]
+        .into_iter()
+        .flat_map(|n| [("build", n), ("plan", n), ("run", n), ("replay", n)])
+    {
         let graph = chain(n);
         let planned = Arc::new(plan(&graph, &device, &options).expect("a plan"));
         assert_eq!(planned.steps.len(), n);
@@ -35,7 +48,8 @@ fn plan_overhead(c: &mut Criterion) {
             "build" => b.iter(|| chain(n)),
             "plan" => b.iter(|| plan(&graph, &device, &options).expect("a plan")),
             _ => {
-                let mut runner = Runner::new(&device, &planned, &Bindings::new()).expect("it compiles");
+                let mut runner =
+                    Runner::new(&device, &planned, &Bindings::new()).expect("it compiles");
                 if what == "replay" {
                     runner.executable().capture().expect("it is eager");
                 }

@@ -16,7 +16,11 @@ fn models() -> Vec<(String, PathBuf)> {
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ggrs-cli/assets/demo-q8_0.gguf");
     let mut all = vec![("demo-q8_0".to_owned(), demo)];
     if let Some(path) = std::env::var_os("GGRS_BENCH_MODEL").map(PathBuf::from) {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         all.push((name, path));
     }
     all
@@ -25,9 +29,15 @@ fn models() -> Vec<(String, PathBuf)> {
 fn steps(c: &mut Criterion) {
     let name: DeviceName = "cpu".parse().expect("a device name");
     for (label, path) in models() {
-        let device = CpuBackend::from_env().and_then(|b| b.open(&name)).expect("the CPU is always there");
-        let model = Model::load(&path, device, LoadOptions::default(), &mut |_, _| {}).expect("the model loads");
-        let options = SessionOptions { n_ctx: Some(1024), ..SessionOptions::default() };
+        let device = CpuBackend::from_env()
+            .and_then(|b| b.open(&name))
+            .expect("the CPU is always there");
+        let model = Model::load(&path, device, LoadOptions::default(), &mut |_, _| {})
+            .expect("the model loads");
+        let options = SessionOptions {
+            n_ctx: Some(1024),
+            ..SessionOptions::default()
+        };
         let n_vocab = model.architecture().n_vocab() as u32;
         let ids: Vec<u32> = (0..512).map(|i| (i * 7919) % n_vocab).collect();
         let mut session = Session::new(&Arc::clone(&model), &options).expect("the session opens");

@@ -25,7 +25,9 @@ impl Roof {
     pub fn measure(n_threads: usize) -> Self {
         let best = |work: &(dyn Fn() -> f64 + Sync)| (0..3).map(|_| work()).fold(0.0, f64::max);
         let bytes_per_second = best(&|| {
-            let buffers: Vec<Vec<u64>> = (0..n_threads).map(|i| vec![i as u64; BYTES_PER_THREAD / 8]).collect();
+            let buffers: Vec<Vec<u64>> = (0..n_threads)
+                .map(|i| vec![i as u64; BYTES_PER_THREAD / 8])
+                .collect();
             let start = Instant::now();
             thread::scope(|scope| {
                 for buffer in &buffers {
@@ -52,6 +54,9 @@ impl Roof {
             });
             (2 * n_threads * STEPS * LANES) as f64 / start.elapsed().as_secs_f64()
         });
-        Self { bytes_per_second, flops_per_second }
+        Self {
+            bytes_per_second,
+            flops_per_second,
+        }
     }
 }

@@ -18,7 +18,13 @@ pub struct Work {
 
 /// Times `run` under `name` and prints GB/s and GFLOP/s with their shares of the roofs.
 #[allow(clippy::print_stdout, reason = "the report of a benchmark")]
-pub fn bench(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, work: Work, roof: &Roof, mut run: impl FnMut()) {
+pub fn bench(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    work: Work,
+    roof: &Roof,
+    mut run: impl FnMut(),
+) {
     let (mut total, mut n_iterations) = (Duration::ZERO, 0u64);
     group.bench_function(BenchmarkId::from_parameter(name), |b| {
         b.iter_custom(|n| {

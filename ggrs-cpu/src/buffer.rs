@@ -32,7 +32,11 @@ pub(crate) struct Gate {
 
 impl Shared {
     pub(crate) fn new(name: String, pool: Pool) -> Self {
-        Self { name, held: AtomicU64::new(0), gate: Mutex::new(Gate { pool }) }
+        Self {
+            name,
+            held: AtomicU64::new(0),
+            gate: Mutex::new(Gate { pool }),
+        }
     }
 
     /// Waits until nobody else transfers or runs.
@@ -44,7 +48,11 @@ impl Shared {
     /// Memory now.
     pub(crate) fn memory(&self) -> MemoryReport {
         let (total, free) = system::memory();
-        MemoryReport { total, free, held: self.held.load(Ordering::Relaxed) }
+        MemoryReport {
+            total,
+            free,
+            held: self.held.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -61,7 +69,12 @@ pub(crate) struct CpuBuffer {
 
 impl CpuBuffer {
     /// Zeroed memory.
-    pub(crate) fn new(owner: &Arc<Shared>, bytes: u64, usage: BufferUse, form: WeightForm) -> Result<Self, DeviceError> {
+    pub(crate) fn new(
+        owner: &Arc<Shared>,
+        bytes: u64,
+        usage: BufferUse,
+        form: WeightForm,
+    ) -> Result<Self, DeviceError> {
         let free = system::memory().1;
         let error = || DeviceError::OutOfMemory {
             device: owner.name.clone(),
@@ -72,22 +85,51 @@ impl CpuBuffer {
         // Weights are written whole right after.
         let touch = usage != BufferUse::Weights;
         let n_bytes = usize::try_from(bytes).ok().filter(|_| bytes <= free);
-        let memory = n_bytes.and_then(|n| Memory::zeroed(n, touch)).ok_or_else(error)?;
+        let memory = n_bytes
+            .and_then(|n| Memory::zeroed(n, touch))
+            .ok_or_else(error)?;
         owner.held.fetch_add(bytes, Ordering::Relaxed);
-        Ok(Self { memory, usage, form, generation: Generation::default(), held: bytes, owner: Arc::clone(owner) })
+        Ok(Self {
+            memory,
+            usage,
+            form,
+            generation: Generation::default(),
+            held: bytes,
+            owner: Arc::clone(owner),
+        })
     }
 
     /// A weight in the file's layout that stays where it is.
     pub(crate) fn shared(owner: &Arc<Shared>, memory: Memory) -> Self {
         let (usage, form) = (BufferUse::Weights, WeightForm::Native);
-        Self { memory, usage, form, generation: Generation::default(), held: 0, owner: Arc::clone(owner) }
+        Self {
+            memory,
+            usage,
+            form,
+            generation: Generation::default(),
+            held: 0,
+            owner: Arc::clone(owner),
+        }
     }
 
     /// A buffer as one of this device.
-    pub(crate) fn of<'a>(owner: &Arc<Shared>, buffer: &'a dyn Buffer) -> Result<&'a Self, DeviceError> {
-        let foreign = |name: &str| DeviceError::ForeignBuffer { device: owner.name.clone(), owner: name.to_owned() };
-        let mine = buffer.as_any().downcast_ref::<Self>().ok_or_else(|| foreign("another device"))?;
-        if Arc::ptr_eq(&mine.owner, owner) { Ok(mine) } else { Err(foreign(&mine.owner.name)) }
+    pub(crate) fn of<'a>(
+        owner: &Arc<Shared>,
+        buffer: &'a dyn Buffer,
+    ) -> Result<&'a Self, DeviceError> {
+        let foreign = |name: &str| DeviceError::ForeignBuffer {
+            device: owner.name.clone(),
+            owner: name.to_owned(),
+        };
+        let mine = buffer
+            .as_any()
+            .downcast_ref::<Self>()
+            .ok_or_else(|| foreign("another device"))?;
+        if Arc::ptr_eq(&mine.owner, owner) {
+            Ok(mine)
+        } else {
+            Err(foreign(&mine.owner.name))
+        }
     }
 
     /// The memory itself, for views that a run makes with the gate in hand.
@@ -107,10 +149,18 @@ impl CpuBuffer {
     }
 
     /// The same, and the threads to do it with.
-    pub(crate) fn write_with_pool<'a>(&'a self, gate: &'a mut Gate) -> (&'a mut Pool, &'a mut [u8]) {
-        let n_bytes = if self.memory.is_writable() { self.memory.bytes() } else { 0 };
+    pub(crate) fn write_with_pool<'a>(
+        &'a self,
+        gate: &'a mut Gate,
+    ) -> (&'a mut Pool, &'a mut [u8]) {
+        let n_bytes = if self.memory.is_writable() {
+            self.memory.bytes()
+        } else {
+            0
+        };
         // SAFETY: the memory has these bytes, and nobody else reaches contents while the gate is borrowed exclusively.
-        let bytes = unsafe { std::slice::from_raw_parts_mut(self.memory.start().as_ptr(), n_bytes) };
+        let bytes =
+            unsafe { std::slice::from_raw_parts_mut(self.memory.start().as_ptr(), n_bytes) };
         (&mut gate.pool, bytes)
     }
 
@@ -119,13 +169,21 @@ impl CpuBuffer {
         if self.memory.is_writable() {
             return Ok(());
         }
-        Err(DeviceError::ForeignBuffer { device: self.owner.name.clone(), owner: "the model file".to_owned() })
+        Err(DeviceError::ForeignBuffer {
+            device: self.owner.name.clone(),
+            owner: "the model file".to_owned(),
+        })
     }
 
     /// Copies bytes of one buffer to a place in another, or in the same; what would reach past the end is left out.
     pub(crate) fn copy(from: &Self, range: Range<usize>, to: &Self, at: usize, _: &mut Gate) {
-        let (start, end) = (range.start.min(from.memory.bytes()), range.end.min(from.memory.bytes()));
-        let n_bytes = end.saturating_sub(start).min(to.memory.bytes().saturating_sub(at));
+        let (start, end) = (
+            range.start.min(from.memory.bytes()),
+            range.end.min(from.memory.bytes()),
+        );
+        let n_bytes = end
+            .saturating_sub(start)
+            .min(to.memory.bytes().saturating_sub(at));
         if n_bytes == 0 || !to.memory.is_writable() {
             return;
         }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use ggrs_core::device::{
-    Backend, Bindings, Buffer, BufferUse, Device, DeviceInfo, DeviceName, Executable, Limits, MemoryReport, Precision,
-    Queue, Route, RouteRequest, WeightForm, WeightSource, WeightUse,
+    Backend, Bindings, Buffer, BufferUse, Device, DeviceInfo, DeviceName, Executable, Limits,
+    MemoryReport, Precision, Queue, Route, RouteRequest, WeightForm, WeightSource, WeightUse,
 };
 use ggrs_core::plan::{Plan, WeightSlot};
 use ggrs_core::{BindError, DeviceError, TensorDesc, Unsupported};
@@ -32,7 +32,10 @@ pub struct CpuOptions {
 
 impl Default for CpuOptions {
     fn default() -> Self {
-        Self { threads: None, isa: Isa::best() }
+        Self {
+            threads: None,
+            isa: Isa::best(),
+        }
     }
 }
 
@@ -58,15 +61,28 @@ impl CpuBackend {
                 IsaError::Unknown { name, available } => (name, available),
                 IsaError::Unsupported { wanted, available } => (wanted.to_string(), available),
             };
-            let possible = available.iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
-            DeviceError::Setting { device: NAME.to_owned(), setting: ISA_VARIABLE, value, possible }
+            let possible = available
+                .iter()
+                .map(|isa| isa.name())
+                .collect::<Vec<_>>()
+                .join(", ");
+            DeviceError::Setting {
+                device: NAME.to_owned(),
+                setting: ISA_VARIABLE,
+                value,
+                possible,
+            }
         })?;
         Ok(Self::new(CpuOptions { threads: None, isa }))
     }
 
     /// Threads of one of `members` members, which share the CPU's threads; each has at least one.
     fn n_threads(&self, name: &DeviceName) -> usize {
-        let all = self.options.threads.unwrap_or_else(system::n_processors).max(1);
+        let all = self
+            .options
+            .threads
+            .unwrap_or_else(system::n_processors)
+            .max(1);
         if name.members == 1 {
             return all;
         }
@@ -84,7 +100,12 @@ impl CpuBackend {
         let n_threads = self.n_threads(name);
         let threads = if n_threads == 1 { "thread" } else { "threads" };
         let features = format!("{level}, {n_threads} {threads}");
-        DeviceInfo { name: name.clone(), hardware: system::processor(), features, memory }
+        DeviceInfo {
+            name: name.clone(),
+            hardware: system::processor(),
+            features,
+            memory,
+        }
     }
 }
 
@@ -94,33 +115,67 @@ impl Backend for CpuBackend {
     }
 
     fn enumerate(&self) -> Result<Vec<DeviceInfo>, DeviceError> {
-        let name = DeviceName { backend: NAME.to_owned(), index: 0, members: 1 };
+        let name = DeviceName {
+            backend: NAME.to_owned(),
+            index: 0,
+            members: 1,
+        };
         let (total, free) = system::memory();
-        Ok(vec![self.info(&name, MemoryReport { total, free, held: 0 })])
+        Ok(vec![self.info(
+            &name,
+            MemoryReport {
+                total,
+                free,
+                held: 0,
+            },
+        )])
     }
 
     fn open(&self, name: &DeviceName) -> Result<Arc<dyn Device>, DeviceError> {
         if name.backend != NAME || (name.members == 1 && name.index != 0) {
-            return Err(DeviceError::NotFound { name: name.to_string(), available: vec!["cpu:0".to_owned()] });
+            return Err(DeviceError::NotFound {
+                name: name.to_string(),
+                available: vec!["cpu:0".to_owned()],
+            });
         }
         let setting = |setting, value: String, possible: String| {
-            Err(DeviceError::Setting { device: name.to_string(), setting, value, possible })
+            Err(DeviceError::Setting {
+                device: name.to_string(),
+                setting,
+                value,
+                possible,
+            })
         };
         if self.options.threads == Some(0) {
-            return setting("threads", "0".to_owned(), format!("1 to {}", system::n_processors()));
+            return setting(
+                "threads",
+                "0".to_owned(),
+                format!("1 to {}", system::n_processors()),
+            );
         }
         if !self.options.isa.is_available() {
-            let possible = Isa::available().iter().map(|isa| isa.name()).collect::<Vec<_>>().join(", ");
+            let possible = Isa::available()
+                .iter()
+                .map(|isa| isa.name())
+                .collect::<Vec<_>>()
+                .join(", ");
             return setting(ISA_VARIABLE, self.options.isa.to_string(), possible);
         }
-        let machine = Machine { isa: self.options.isa, n_threads: self.n_threads(name) };
+        let machine = Machine {
+            isa: self.options.isa,
+            n_threads: self.n_threads(name),
+        };
         let pool = Pool::new(machine.n_threads).map_err(|error| DeviceError::System {
             device: name.to_string(),
             what: "starting a thread",
             code: error.to_string(),
         })?;
         let info = self.info(name, MemoryReport::default());
-        Ok(Arc::new(CpuDevice { info, machine, shared: Arc::new(Shared::new(name.to_string(), pool)) }))
+        Ok(Arc::new(CpuDevice {
+            info,
+            machine,
+            shared: Arc::new(Shared::new(name.to_string(), pool)),
+        }))
     }
 }
 
@@ -133,11 +188,17 @@ struct CpuDevice {
 
 impl Device for CpuDevice {
     fn info(&self) -> DeviceInfo {
-        DeviceInfo { memory: self.memory(), ..self.info.clone() }
+        DeviceInfo {
+            memory: self.memory(),
+            ..self.info.clone()
+        }
     }
 
     fn limits(&self) -> Limits {
-        Limits { alignment_bytes: ALIGN as u64, max_buffer_bytes: isize::MAX as u64 }
+        Limits {
+            alignment_bytes: ALIGN as u64,
+            max_buffer_bytes: isize::MAX as u64,
+        }
     }
 
     fn memory(&self) -> MemoryReport {
@@ -145,11 +206,19 @@ impl Device for CpuDevice {
     }
 
     fn route(&self, request: &RouteRequest<'_>) -> Result<Route, Unsupported> {
-        let request = Request { operands: request, machine: self.machine };
+        let request = Request {
+            operands: request,
+            machine: self.machine,
+        };
         routes::choose(&request).map(|choice| choice.route())
     }
 
-    fn weight_form(&self, desc: &TensorDesc, uses: &[WeightUse<'_>], precision: Precision) -> WeightForm {
+    fn weight_form(
+        &self,
+        desc: &TensorDesc,
+        uses: &[WeightUse<'_>],
+        precision: Precision,
+    ) -> WeightForm {
         weights::form(desc, uses, precision)
     }
 
@@ -158,10 +227,19 @@ impl Device for CpuDevice {
     }
 
     fn alloc(&self, bytes: u64, usage: BufferUse) -> Result<Arc<dyn Buffer>, DeviceError> {
-        Ok(Arc::new(CpuBuffer::new(&self.shared, bytes, usage, WeightForm::Native)?))
+        Ok(Arc::new(CpuBuffer::new(
+            &self.shared,
+            bytes,
+            usage,
+            WeightForm::Native,
+        )?))
     }
 
-    fn load_weight(&self, slot: &WeightSlot, source: WeightSource<'_>) -> Result<Arc<dyn Buffer>, DeviceError> {
+    fn load_weight(
+        &self,
+        slot: &WeightSlot,
+        source: WeightSource<'_>,
+    ) -> Result<Arc<dyn Buffer>, DeviceError> {
         Ok(Arc::new(weights::load(&self.shared, slot, source)?))
     }
 
@@ -173,7 +251,16 @@ impl Device for CpuDevice {
         Ok(Box::new(CpuQueue::new(Arc::clone(&self.shared))))
     }
 
-    fn compile(&self, plan: &Arc<Plan>, bindings: &Bindings) -> Result<Box<dyn Executable>, BindError> {
-        Ok(Box::new(CpuExecutable::new(&self.shared, self.machine, plan, bindings)?))
+    fn compile(
+        &self,
+        plan: &Arc<Plan>,
+        bindings: &Bindings,
+    ) -> Result<Box<dyn Executable>, BindError> {
+        Ok(Box::new(CpuExecutable::new(
+            &self.shared,
+            self.machine,
+            plan,
+            bindings,
+        )?))
     }
 }

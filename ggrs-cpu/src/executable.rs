@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ggrs_core::device::{
-    Bindings, Buffer, BufferSlice, BufferUse, Capture, CaptureState, Executable, RouteRequest, WeightForm,
+    Bindings, Buffer, BufferSlice, BufferUse, Capture, CaptureState, Executable, RouteRequest,
+    WeightForm,
 };
 use ggrs_core::ops::{LeafKind, Op};
 use ggrs_core::plan::{Plan, Region, Step};
@@ -49,8 +50,19 @@ impl CpuExecutable {
         for buffer in &buffers {
             CpuBuffer::of(device, &**buffer)?;
         }
-        let bound = buffers.into_iter().map(|b| { let now = b.generation().now(); (b, now) }).collect();
-        let arena = CpuBuffer::new(device, plan.arenas.iter().sum(), BufferUse::Arena, WeightForm::Native)?;
+        let bound = buffers
+            .into_iter()
+            .map(|b| {
+                let now = b.generation().now();
+                (b, now)
+            })
+            .collect();
+        let arena = CpuBuffer::new(
+            device,
+            plan.arenas.iter().sum(),
+            BufferUse::Arena,
+            WeightForm::Native,
+        )?;
         let (constants, constant_offsets) = upload_constants(device, plan)?;
         let memory = BoundMemory {
             device: Arc::clone(device),
@@ -60,20 +72,34 @@ impl CpuExecutable {
             constants: Arc::new(constants),
             constant_offsets,
         };
-        let choices = plan.steps.iter().map(|step| memory.choose(step, machine)).collect::<Result<Vec<_>, _>>()?;
+        let choices = plan
+            .steps
+            .iter()
+            .map(|step| memory.choose(step, machine))
+            .collect::<Result<Vec<_>, _>>()?;
         // What could be wrong with a place shows here, not in the first run.
         memory.kernels(&choices)?;
-        Ok(Self { memory, choices, capture: Capture::default() })
+        Ok(Self {
+            memory,
+            choices,
+            capture: Capture::default(),
+        })
     }
 }
 
 /// All constants in one buffer, and where each begins.
-fn upload_constants(device: &Arc<Shared>, plan: &Plan) -> Result<(CpuBuffer, Vec<u64>), DeviceError> {
+fn upload_constants(
+    device: &Arc<Shared>,
+    plan: &Plan,
+) -> Result<(CpuBuffer, Vec<u64>), DeviceError> {
     let mut offsets = Vec::with_capacity(plan.constants.len());
     let mut end = 0u64;
     for constant in &plan.constants {
         offsets.push(end);
-        end = end.saturating_add(constant.bytes).checked_next_multiple_of(ALIGN as u64).unwrap_or(u64::MAX);
+        end = end
+            .saturating_add(constant.bytes)
+            .checked_next_multiple_of(ALIGN as u64)
+            .unwrap_or(u64::MAX);
     }
     let buffer = CpuBuffer::new(device, end, BufferUse::Constants, WeightForm::Native)?;
     let mut gate = device.gate();
@@ -105,9 +131,18 @@ impl BoundMemory {
                 _ => None,
             })
             .collect();
-        let operands =
-            RouteRequest { op: &node.op, inputs: &inputs, forms: &forms, outputs: &outputs, precision: plan.precision };
-        let choice = routes::choose(&Request { operands: &operands, machine }).ok();
+        let operands = RouteRequest {
+            op: &node.op,
+            inputs: &inputs,
+            forms: &forms,
+            outputs: &outputs,
+            precision: plan.precision,
+        };
+        let choice = routes::choose(&Request {
+            operands: &operands,
+            machine,
+        })
+        .ok();
         let planned = |choice: &Choice| {
             let route = choice.route();
             route.kernel == step.route.kernel && route.scratch_bytes <= step.route.scratch_bytes
@@ -116,14 +151,19 @@ impl BoundMemory {
             device: self.device.name.clone(),
             setting: "plan",
             value: step.route.kernel.to_string(),
-            possible: "a plan that was made for this device, with its threads and instruction set".to_owned(),
+            possible: "a plan that was made for this device, with its threads and instruction set"
+                .to_owned(),
         })
     }
 
     /// The kernels of all steps over their memory.
     fn kernels(&self, choices: &[Choice]) -> Result<Vec<Box<dyn Kernel>>, DeviceError> {
         let find = |region| self.find(region);
-        let places = Places { plan: &self.plan, device: &self.device.name, find: &find };
+        let places = Places {
+            plan: &self.plan,
+            device: &self.device.name,
+            find: &find,
+        };
         let steps = self.plan.steps.iter().zip(choices);
         steps
             .map(|(step, choice)| {
@@ -139,8 +179,14 @@ impl BoundMemory {
         match region {
             Region::Arena(_) => Some((&self.arena, 0)),
             Region::Weight(i) => self.bound.get(i).map(|(b, _)| (b, 0)),
-            Region::State(i) => self.bound.get(self.plan.weights.len() + i).map(|(b, _)| (b, 0)),
-            Region::Constant(i) => self.constant_offsets.get(i).map(|offset| (&self.constants, *offset)),
+            Region::State(i) => self
+                .bound
+                .get(self.plan.weights.len() + i)
+                .map(|(b, _)| (b, 0)),
+            Region::Constant(i) => self
+                .constant_offsets
+                .get(i)
+                .map(|offset| (&self.constants, *offset)),
         }
     }
 
@@ -151,12 +197,18 @@ impl BoundMemory {
 
     /// Every buffer must be of the generation that was bound.
     fn check_generations(&self) -> Result<(), ExecError> {
-        let Some(at) = self.bound.iter().position(|(buffer, bound)| buffer.generation().now() != *bound) else {
+        let Some(at) = self
+            .bound
+            .iter()
+            .position(|(buffer, bound)| buffer.generation().now() != *bound)
+        else {
             return Ok(());
         };
         let weights = self.plan.weights.iter().map(|w| &w.name);
         let mut names = weights.chain(self.plan.states.iter().map(|s| &s.name));
-        Err(ExecError::StaleBinding { name: names.nth(at).cloned().unwrap_or_default() })
+        Err(ExecError::StaleBinding {
+            name: names.nth(at).cloned().unwrap_or_default(),
+        })
     }
 
     fn slice(&self, value: ggrs_core::ValueId) -> Option<BufferSlice> {
@@ -165,13 +217,19 @@ impl BoundMemory {
         let skip = desc.elem_bytes(desc.layout.offset())? as u64;
         let offset = base.checked_add(place.offset)?.checked_add(skip)?;
         let whole = BufferSlice::whole(Arc::clone(buffer));
-        whole.range(&self.device.name, offset, desc.bytes()? as u64).ok()
+        whole
+            .range(&self.device.name, offset, desc.bytes()? as u64)
+            .ok()
     }
 
     fn fault(&self, (position, fault): team::Failure) -> ExecError {
         let Some(step) = self.plan.steps.get(position) else {
             let cause = fault.to_string();
-            return DeviceError::Lost { device: self.device.name.clone(), cause }.into();
+            return DeviceError::Lost {
+                device: self.device.name.clone(),
+                cause,
+            }
+            .into();
         };
         let node = self.plan.graph.node(step.node);
         ExecError::Fault {
@@ -194,11 +252,16 @@ impl Executable for CpuExecutable {
     }
 
     fn output(&self, index: usize) -> Option<BufferSlice> {
-        self.memory.slice(self.memory.plan.outputs.get(index)?.value)
+        self.memory
+            .slice(self.memory.plan.outputs.get(index)?.value)
     }
 
     fn run(&mut self) -> Result<(), ExecError> {
-        let Self { memory, choices, capture } = self;
+        let Self {
+            memory,
+            choices,
+            capture,
+        } = self;
         memory.check_generations()?;
         let mut gate = memory.device.gate();
         capture.run(

@@ -98,7 +98,12 @@ impl Choice {
         build: impl Fn(&Args<'_>) -> K + Send + Sync + 'static,
     ) -> Self {
         let build: Build = Box::new(move |args| Box::new(build(args)));
-        Self { name: name.into(), reason: reason.into(), scratch, build }
+        Self {
+            name: name.into(),
+            reason: reason.into(),
+            scratch,
+            build,
+        }
     }
 
     /// What the plan records.
@@ -118,7 +123,9 @@ impl Choice {
 
 /// The refusal of an op's only kernel.
 pub(crate) fn refuse(kernel: &'static str, reason: RefusalReason) -> Unsupported {
-    Unsupported { candidates: vec![Refusal { kernel, reason }] }
+    Unsupported {
+        candidates: vec![Refusal { kernel, reason }],
+    }
 }
 
 /// A step's memory. Operands and results are those of the request, in its order.

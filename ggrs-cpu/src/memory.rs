@@ -45,12 +45,20 @@ impl Memory {
         let layout = Layout::from_size_align(bytes.max(1), ALIGN).ok()?;
         // SAFETY: the layout's size is not 0.
         let start = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?;
-        Some(Self { start, bytes, origin: Origin::Heap(layout) })
+        Some(Self {
+            start,
+            bytes,
+            origin: Origin::Heap(layout),
+        })
     }
 
     /// Bytes that `owner` keeps. They must stay unchanged while it lives, which whoever hands them over promises.
     pub(crate) fn shared(bytes: &[u8], owner: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { start: NonNull::from(bytes).cast(), bytes: bytes.len(), origin: Origin::Shared { _owner: owner } }
+        Self {
+            start: NonNull::from(bytes).cast(),
+            bytes: bytes.len(),
+            origin: Origin::Shared { _owner: owner },
+        }
     }
 
     /// Where the bytes begin. Shared memory must not be written.
@@ -96,7 +104,10 @@ mod pages {
 
     pub(super) fn map(bytes: usize, touch: bool) -> Option<Memory> {
         let length = bytes.checked_add(HUGE_PAGE)?;
-        let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let (access, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        );
         // SAFETY: a new anonymous mapping touches no memory in use.
         let mapping = unsafe { libc::mmap(std::ptr::null_mut(), length, access, flags, -1, 0) };
         if mapping == libc::MAP_FAILED {
@@ -115,7 +126,11 @@ mod pages {
             }
         }
         let _ = touch;
-        Some(Memory { start, bytes, origin: Origin::Pages(mapping, length) })
+        Some(Memory {
+            start,
+            bytes,
+            origin: Origin::Pages(mapping, length),
+        })
     }
 }
 
@@ -128,7 +143,10 @@ mod tests {
         for bytes in [0, 1, 1000, 3 << 20] {
             for touch in [false, true] {
                 let memory = Memory::zeroed(bytes, touch).unwrap();
-                assert_eq!((memory.bytes(), memory.start().as_ptr() as usize % ALIGN), (bytes, 0));
+                assert_eq!(
+                    (memory.bytes(), memory.start().as_ptr() as usize % ALIGN),
+                    (bytes, 0)
+                );
                 // SAFETY: the memory is this test's own.
                 let content = unsafe { std::slice::from_raw_parts(memory.start().as_ptr(), bytes) };
                 assert!(content.iter().all(|b| *b == 0));
@@ -143,7 +161,10 @@ mod tests {
         let owner: Arc<Vec<u8>> = Arc::new(vec![7; 100]);
         let kept: Arc<dyn Any + Send + Sync> = Arc::<Vec<u8>>::clone(&owner);
         let memory = Memory::shared(&owner, kept);
-        assert_eq!((Arc::strong_count(&owner), memory.is_writable()), (2, false));
+        assert_eq!(
+            (Arc::strong_count(&owner), memory.is_writable()),
+            (2, false)
+        );
         drop(memory);
         assert_eq!(Arc::strong_count(&owner), 1);
     }

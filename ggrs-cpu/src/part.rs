@@ -35,7 +35,15 @@ pub(crate) struct Own {
 impl<'a> Part<'a> {
     /// The part of thread `thread` of `n_threads`; `next` is the phase's counter, 0 at its start and shared by all.
     pub(crate) const fn new(thread: usize, n_threads: usize, next: &'a AtomicUsize) -> Self {
-        Self { work: Work { thread, n_threads, next, divided: false }, own: Own { thread } }
+        Self {
+            work: Work {
+                thread,
+                n_threads,
+                next,
+                divided: false,
+            },
+            own: Own { thread },
+        }
     }
 }
 
@@ -48,7 +56,11 @@ impl Work<'_> {
     /// A phase that was divided already has nothing left to give.
     fn divide(&mut self, n: usize) -> usize {
         debug_assert!(!self.divided, "a phase is divided once");
-        if std::mem::replace(&mut self.divided, true) { 0 } else { n }
+        if std::mem::replace(&mut self.divided, true) {
+            0
+        } else {
+            n
+        }
     }
 
     /// Units `0..n` in equal runs, one for each thread.
@@ -56,19 +68,27 @@ impl Work<'_> {
         let n = self.divide(n);
         let (each, more) = (n / self.n_threads, n % self.n_threads);
         let start = self.thread * each + self.thread.min(more);
-        Share { units: start..start + each + usize::from(self.thread < more) }
+        Share {
+            units: start..start + each + usize::from(self.thread < more),
+        }
     }
 
     /// Units `0..n` in runs of `grain`, given to whoever asks next.
     pub(crate) fn chunks(&mut self, n: usize, grain: usize) -> Chunks<'_> {
         let n = self.divide(n);
-        Chunks { next: self.next, n, grain: grain.max(1) }
+        Chunks {
+            next: self.next,
+            n,
+            grain: grain.max(1),
+        }
     }
 
     /// Units `0..n` all for one thread; the others get none. For work too small to divide.
     pub(crate) fn alone(&mut self, n: usize) -> Share {
         let n = self.divide(n);
-        Share { units: 0..if self.thread == 0 { n } else { 0 } }
+        Share {
+            units: 0..if self.thread == 0 { n } else { 0 },
+        }
     }
 }
 
@@ -107,7 +127,9 @@ impl Chunks<'_> {
             return None;
         }
         let start = self.next.fetch_add(self.grain, Ordering::Relaxed);
-        (start < self.n).then(|| Share { units: start..self.n.min(start + self.grain) })
+        (start < self.n).then(|| Share {
+            units: start..self.n.min(start + self.grain),
+        })
     }
 }
 
@@ -128,11 +150,20 @@ impl Share {
     /// The rows of an output whose units are `rows_per_unit` neighbouring rows each.
     pub(crate) fn rows<'s>(&'s mut self, out: &'s Out, rows_per_unit: usize) -> Rows<'s> {
         // SAFETY: the units are this thread's alone, and the borrow of `self` keeps a second opening away.
-        unsafe { Rows::new(out, self.units.start * rows_per_unit..self.units.end * rows_per_unit) }
+        unsafe {
+            Rows::new(
+                out,
+                self.units.start * rows_per_unit..self.units.end * rows_per_unit,
+            )
+        }
     }
 
     /// The rows of two outputs at once.
-    pub(crate) fn rows_of_two<'s>(&'s mut self, a: (&'s Out, usize), b: (&'s Out, usize)) -> (Rows<'s>, Rows<'s>) {
+    pub(crate) fn rows_of_two<'s>(
+        &'s mut self,
+        a: (&'s Out, usize),
+        b: (&'s Out, usize),
+    ) -> (Rows<'s>, Rows<'s>) {
         debug_assert!(!a.0.is(b.0), "the same output twice");
         let of = |n: usize| self.units.start * n..self.units.end * n;
         // SAFETY: as above, and the outputs of an op are different memory.
@@ -140,25 +171,43 @@ impl Share {
     }
 
     /// The blocks of an F32 output whose units are `band_rows` rows by `block_width` columns, bands outermost.
-    pub(crate) fn blocks<'s>(&'s mut self, out: &'s Out, band_rows: usize, block_width: usize) -> Blocks<'s> {
+    pub(crate) fn blocks<'s>(
+        &'s mut self,
+        out: &'s Out,
+        band_rows: usize,
+        block_width: usize,
+    ) -> Blocks<'s> {
         // SAFETY: as for `rows`.
         unsafe { Blocks::new(out, self.units.clone(), band_rows, block_width) }
     }
 
     /// The columns of an F32 output's rows whose units are a group of rows by `block_width` columns, groups outermost.
-    pub(crate) fn group_blocks<'s>(&'s mut self, out: &'s Out, groups: &'s Groups, block_width: usize) -> GroupBlocks<'s> {
+    pub(crate) fn group_blocks<'s>(
+        &'s mut self,
+        out: &'s Out,
+        groups: &'s Groups,
+        block_width: usize,
+    ) -> GroupBlocks<'s> {
         // SAFETY: as for `rows`.
         unsafe { GroupBlocks::new(out, groups, self.units.clone(), block_width) }
     }
 
     /// The elements of a gapless output whose units are `elems_per_unit` elements each.
-    pub(crate) fn elems<'s, T: Pod>(&'s mut self, out: &'s Out, elems_per_unit: usize) -> &'s mut [T] {
+    pub(crate) fn elems<'s, T: Pod>(
+        &'s mut self,
+        out: &'s Out,
+        elems_per_unit: usize,
+    ) -> &'s mut [T] {
         // SAFETY: as for `rows`.
         unsafe { out.elems(self.units.start * elems_per_unit..self.units.end * elems_per_unit) }
     }
 
     /// The rows of a table whose units are `rows_per_unit` rows each, one behind the other.
-    pub(crate) fn table<'s, T: Pod>(&'s mut self, table: &'s Table<T>, rows_per_unit: usize) -> &'s mut [T] {
+    pub(crate) fn table<'s, T: Pod>(
+        &'s mut self,
+        table: &'s Table<T>,
+        rows_per_unit: usize,
+    ) -> &'s mut [T] {
         // SAFETY: as for `rows`.
         unsafe { table.rows(self.units.start * rows_per_unit..self.units.end * rows_per_unit) }
     }

@@ -57,11 +57,15 @@ impl Pool {
             stop: AtomicBool::new(false),
             job: UnsafeCell::new(None),
         });
-        let mut pool = Self { shared, workers: Vec::new() };
+        let mut pool = Self {
+            shared,
+            workers: Vec::new(),
+        };
         for thread in 1..n_threads.max(1) {
             let shared = Arc::clone(&pool.shared);
             let builder = std::thread::Builder::new().name(format!("ggrs-cpu-{thread}"));
-            pool.workers.push(builder.spawn(move || work(&shared, thread))?);
+            pool.workers
+                .push(builder.spawn(move || work(&shared, thread))?);
         }
         Ok(pool)
     }
@@ -84,7 +88,10 @@ impl Pool {
         let job_ptr: *const Job<'static> = unsafe { std::mem::transmute(std::ptr::from_ref(job)) };
         // SAFETY: `&mut self` and `running` at 0: nobody reads the cell now.
         unsafe { *shared.job.get() = Some(job_ptr) };
-        shared.running.0.store(self.workers.len(), Ordering::Relaxed);
+        shared
+            .running
+            .0
+            .store(self.workers.len(), Ordering::Relaxed);
         shared.job_number.0.fetch_add(1, Ordering::Release);
         for worker in &self.workers {
             worker.thread().unpark();
@@ -92,7 +99,11 @@ impl Pool {
         let mine = catch_unwind(AssertUnwindSafe(|| job(0)));
         spin_until(|| shared.running.0.load(Ordering::Acquire) == 0);
         let panicked = shared.panicked.swap(false, Ordering::Relaxed);
-        if mine.is_err() || panicked { Err(Panicked) } else { Ok(()) }
+        if mine.is_err() || panicked {
+            Err(Panicked)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -168,7 +179,11 @@ pub(crate) struct Barrier {
 impl Barrier {
     /// For `n_threads` threads.
     pub(crate) fn new(n_threads: usize) -> Self {
-        Self { n_threads, arrived: Apart::default(), passed: Apart::default() }
+        Self {
+            n_threads,
+            arrived: Apart::default(),
+            passed: Apart::default(),
+        }
     }
 
     /// Waits for all threads; the last one calls `last` before any goes on.
@@ -180,7 +195,9 @@ impl Barrier {
         if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.n_threads {
             last();
             self.arrived.0.store(0, Ordering::Relaxed);
-            self.passed.0.store(passed.wrapping_add(1), Ordering::Release);
+            self.passed
+                .0
+                .store(passed.wrapping_add(1), Ordering::Release);
         } else {
             spin_until(|| self.passed.0.load(Ordering::Acquire) != passed);
         }
@@ -211,7 +228,10 @@ mod tests {
     fn a_panic_is_contained_and_the_pool_goes_on() {
         for culprit in [0, 2] {
             let mut pool = Pool::new(3).unwrap();
-            assert_eq!(pool.run(&|thread| assert!(thread != culprit, "on purpose")), Err(Panicked));
+            assert_eq!(
+                pool.run(&|thread| assert!(thread != culprit, "on purpose")),
+                Err(Panicked)
+            );
             assert_eq!(pool.run(&|_| ()), Ok(()));
         }
     }
@@ -226,7 +246,10 @@ mod tests {
             for round in 1..=100 {
                 sum.fetch_add(1, Ordering::Relaxed);
                 barrier.wait(|| {
-                    checked.fetch_add(usize::from(sum.load(Ordering::Relaxed) == round * n_threads), Ordering::Relaxed);
+                    checked.fetch_add(
+                        usize::from(sum.load(Ordering::Relaxed) == round * n_threads),
+                        Ordering::Relaxed,
+                    );
                 });
             }
         })

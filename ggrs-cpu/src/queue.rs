@@ -15,11 +15,19 @@ pub(crate) struct CpuQueue {
 
 impl CpuQueue {
     pub(crate) const fn new(device: Arc<Shared>) -> Self {
-        Self { device, submitted: 0 }
+        Self {
+            device,
+            submitted: 0,
+        }
     }
 
     /// Writes to the first `n_bytes` of a slice.
-    fn write(&self, to: &BufferSlice, n_bytes: u64, write: impl FnOnce(&mut [u8])) -> Result<(), DeviceError> {
+    fn write(
+        &self,
+        to: &BufferSlice,
+        n_bytes: u64,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), DeviceError> {
         let to = to.range(&self.device.name, 0, n_bytes)?;
         let (buffer, range) = locate(&self.device, &to)?;
         buffer.check_writable()?;
@@ -51,7 +59,13 @@ impl Queue for CpuQueue {
         let (source, source_range) = locate(&self.device, from)?;
         let (target, target_range) = locate(&self.device, &to)?;
         target.check_writable()?;
-        CpuBuffer::copy(source, source_range, target, target_range.start, &mut self.device.gate());
+        CpuBuffer::copy(
+            source,
+            source_range,
+            target,
+            target_range.start,
+            &mut self.device.gate(),
+        );
         Ok(())
     }
 

@@ -1,18 +1,21 @@
 //! The one table of kernels: which family chooses the kernel of an op.
 
-use ggrs_core::ops::Op;
 use ggrs_core::Unsupported;
+use ggrs_core::ops::Op;
 
 use crate::kernel::{Choice, Request};
 use crate::kernels::{
-    attention, cache, collective, elementwise, glu, matmul, moe, movement, norm, recurrent, reduce, rope, select, softmax,
+    attention, cache, collective, elementwise, glu, matmul, moe, movement, norm, recurrent, reduce,
+    rope, select, softmax,
 };
 
 /// The kernel for an op, or every candidate with its reason. Leaves and views run nothing and have none.
 pub(crate) fn choose(request: &Request<'_>) -> Result<Choice, Unsupported> {
     match request.operands.op {
         Op::Leaf(_) | Op::Reshape(_) | Op::Permute(_) | Op::Slice(_) | Op::Broadcast(_) => {
-            Err(Unsupported { candidates: Vec::new() })
+            Err(Unsupported {
+                candidates: Vec::new(),
+            })
         }
         Op::Contiguous(_) => movement::contiguous(request),
         Op::Cast(_) => movement::cast(request),

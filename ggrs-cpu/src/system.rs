@@ -7,7 +7,11 @@ pub(crate) fn memory() -> (u64, u64) {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let (mut total, mut free) = meminfo(&text).unwrap_or((u64::MAX, u64::MAX));
     for group in ["/sys/fs/cgroup", "/sys/fs/cgroup/memory"] {
-        let number = |names: [&str; 2]| names.iter().find_map(|name| read_number(&format!("{group}/{name}")));
+        let number = |names: [&str; 2]| {
+            names
+                .iter()
+                .find_map(|name| read_number(&format!("{group}/{name}")))
+        };
         let limit = number(["memory.max", "memory.limit_in_bytes"]);
         let used = number(["memory.current", "memory.usage_in_bytes"]);
         if let (Some(limit), Some(used)) = (limit, used) {
@@ -24,8 +28,13 @@ pub(crate) fn memory() -> (u64, u64) {
 /// The processor's name.
 pub(crate) fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
-    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
+    let name = text
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    name.map_or_else(
+        || std::env::consts::ARCH.to_owned(),
+        |(_, name)| name.trim().to_owned(),
+    )
 }
 
 /// Processors that this program may use.
@@ -39,13 +48,18 @@ fn read_number(path: &str) -> Option<u64> {
 
 /// The number after a name at the start of a line.
 fn field(text: &str, name: &str) -> Option<u64> {
-    let rest = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix([' ', ':']))?;
+    let rest = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix([' ', ':']))?;
     rest.split_whitespace().next()?.parse().ok()
 }
 
 /// Total and available bytes of /proc/meminfo, which counts in KiB.
 fn meminfo(text: &str) -> Option<(u64, u64)> {
-    Some((field(text, "MemTotal")?.saturating_mul(1024), field(text, "MemAvailable")?.saturating_mul(1024)))
+    Some((
+        field(text, "MemTotal")?.saturating_mul(1024),
+        field(text, "MemAvailable")?.saturating_mul(1024),
+    ))
 }
 
 #[cfg(test)]

@@ -38,7 +38,11 @@ pub(crate) fn run(pool: &mut Pool, kernels: &[Box<dyn Kernel>]) -> Result<(), Fa
         stop: AtomicBool::new(false),
     };
     let ran = pool.run(&|thread| team.walk(thread, n_threads, kernels));
-    match team.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    match team
+        .failure
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner)
+    {
         Some(failure) => Err(failure),
         None => ran.map_err(|_| (0, Fault::Panicked)),
     }
@@ -55,7 +59,8 @@ impl Team {
                 }
                 self.barrier.wait(|| {
                     self.next.0.store(0, Ordering::Relaxed);
-                    self.stop.store(self.failed.load(Ordering::Acquire), Ordering::Relaxed);
+                    self.stop
+                        .store(self.failed.load(Ordering::Acquire), Ordering::Relaxed);
                 });
                 if self.stop.load(Ordering::Relaxed) {
                     return;
@@ -66,7 +71,9 @@ impl Team {
 
     fn fail(&self, position: usize, fault: Fault) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = failure.as_ref().is_none_or(|(_, known)| row(&fault) < row(known));
+        let first = failure
+            .as_ref()
+            .is_none_or(|(_, known)| row(&fault) < row(known));
         if first {
             *failure = Some((position, fault));
         }
@@ -101,8 +108,12 @@ mod tests {
             while let Some(share) = chunks.next() {
                 self.count.fetch_add(share.units().len(), Ordering::Relaxed);
                 match self.trouble {
-                    Some((at, Fault::Panicked)) if at == phase && share.units().start == 0 => panic!("on purpose"),
-                    Some((at, fault)) if at == phase && share.units().start == 0 => return Err(fault),
+                    Some((at, Fault::Panicked)) if at == phase && share.units().start == 0 => {
+                        panic!("on purpose")
+                    }
+                    Some((at, fault)) if at == phase && share.units().start == 0 => {
+                        return Err(fault);
+                    }
                     _ => (),
                 }
             }
@@ -112,8 +123,13 @@ mod tests {
 
     fn run_two(pool: &mut Pool, trouble: Option<(usize, Fault)>) -> (Result<(), Failure>, usize) {
         let count: &'static AtomicUsize = Box::leak(Box::default());
-        let kernels: Vec<Box<dyn Kernel>> =
-            vec![Box::new(Probe { count, trouble: None }), Box::new(Probe { count, trouble })];
+        let kernels: Vec<Box<dyn Kernel>> = vec![
+            Box::new(Probe {
+                count,
+                trouble: None,
+            }),
+            Box::new(Probe { count, trouble }),
+        ];
         (run(pool, &kernels), count.load(Ordering::Relaxed))
     }
 
@@ -132,7 +148,10 @@ mod tests {
             for fault in [Fault::Panicked, Fault::NotANumber { role: "x", row: 3 }] {
                 let (result, count) = run_two(&mut pool, Some((1, fault)));
                 assert_eq!(result, Err((1, fault)));
-                assert!(count <= 25, "the phase after the fault did not run: {count}");
+                assert!(
+                    count <= 25,
+                    "the phase after the fault did not run: {count}"
+                );
             }
             assert_eq!(run_two(&mut pool, None).0, Ok(()));
         }

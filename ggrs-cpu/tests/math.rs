@@ -193,7 +193,12 @@ fn sums_of_any_length() {
             close("deviations", got, deviations, deviations);
             let products = wa.iter().zip(&wb).map(|(a, b)| a * b);
             let got = f64::from(math::dot(isa, &a, &b));
-            close("dot", got, products.clone().sum(), products.map(f64::abs).sum());
+            close(
+                "dot",
+                got,
+                products.clone().sum(),
+                products.map(f64::abs).sum(),
+            );
             let largest = a.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             assert_eq!(math::max(isa, &a), largest, "{isa} max of {n}");
         }
@@ -236,7 +241,9 @@ fn fast_rows_have_the_bits_of_the_formats() {
                 let mut row = vec![f32::NAN; n];
                 math::read_row(isa, dtype, &bytes, &mut row).expect("whole blocks");
                 assert!(
-                    row.iter().zip(&truth).all(|(a, b)| a.to_bits() == b.to_bits()),
+                    row.iter()
+                        .zip(&truth)
+                        .all(|(a, b)| a.to_bits() == b.to_bits()),
                     "{isa} {dtype} x{n}"
                 );
             }

@@ -14,7 +14,11 @@ use crate::error::SessionError;
 pub(crate) fn bucket(n: usize, max: usize) -> usize {
     let power = n.next_power_of_two();
     let three_quarters = power / 4 * 3;
-    let size = if three_quarters >= n { three_quarters } else { power };
+    let size = if three_quarters >= n {
+        three_quarters
+    } else {
+        power
+    };
     size.min(max)
 }
 
@@ -32,13 +36,32 @@ pub(crate) struct Steps {
 }
 
 impl Steps {
-    pub(crate) fn new(graph: Graph, device: Arc<dyn Device>, options: PlanOptions, bindings: Bindings) -> Self {
-        Self { graph, device, options, bindings, compiled: Vec::new() }
+    pub(crate) fn new(
+        graph: Graph,
+        device: Arc<dyn Device>,
+        options: PlanOptions,
+        bindings: Bindings,
+    ) -> Self {
+        Self {
+            graph,
+            device,
+            options,
+            bindings,
+            compiled: Vec::new(),
+        }
     }
 
     /// The executable for a step of exactly `n_tokens` tokens and `n_out` rows of logits.
-    pub(crate) fn get(&mut self, n_tokens: usize, n_out: usize) -> Result<&mut Runner, SessionError> {
-        if let Some(i) = self.compiled.iter().position(|(t, o, _)| (*t, *o) == (n_tokens, n_out)) {
+    pub(crate) fn get(
+        &mut self,
+        n_tokens: usize,
+        n_out: usize,
+    ) -> Result<&mut Runner, SessionError> {
+        if let Some(i) = self
+            .compiled
+            .iter()
+            .position(|(t, o, _)| (*t, *o) == (n_tokens, n_out))
+        {
             // Decoding asks for the same step again and again: leave the order alone then.
             if i + 1 != self.compiled.len() {
                 let step = self.compiled.remove(i);
@@ -68,7 +91,17 @@ impl Steps {
             .map_err(|source| SessionError::Graph { n_tokens, source })?;
         let plan = plan(&graph, &*self.device, &self.options)
             .map_err(|source| SessionError::Plan { n_tokens, source })?;
-        tracing::debug!(n_tokens, n_out, steps = plan.steps.len(), arena = ?plan.arenas, "step compiled");
+        let cost = plan.cost();
+        let (steps, arena) = (plan.steps.len(), plan.arenas.iter().sum::<u64>());
+        tracing::info!(
+            n_tokens,
+            n_out,
+            steps,
+            arena,
+            flops = cost.flops,
+            bytes = cost.bytes,
+            "step planned"
+        );
         tracing::trace!("{}", plan.explain());
         let mut runner = Runner::new(&*self.device, &Arc::new(plan), &self.bindings)
             .map_err(|source| SessionError::Bind { n_tokens, source })?;

@@ -104,7 +104,9 @@ pub enum SessionError {
         rule: String,
     },
     /// The KV cache does not fit.
-    #[error("the KV cache of {n_ctx} tokens ({kv}) needs {bytes} bytes; ask for a shorter context (--ctx) or a smaller KV type (--kv-type q8_0)")]
+    #[error(
+        "the KV cache of {n_ctx} tokens ({kv}) needs {bytes} bytes; ask for a shorter context (--ctx) or a smaller KV type (--kv-type q8_0)"
+    )]
     Context {
         /// Tokens asked for.
         n_ctx: usize,
@@ -116,7 +118,9 @@ pub enum SessionError {
         source: DeviceError,
     },
     /// More tokens than the context has room for.
-    #[error("{n_tokens} more tokens do not fit: the context holds {n_ctx}, {used} are used; ask for a longer context (--ctx) or a shorter prompt")]
+    #[error(
+        "{n_tokens} more tokens do not fit: the context holds {n_ctx}, {used} are used; ask for a longer context (--ctx) or a shorter prompt"
+    )]
     ContextFull {
         /// Tokens to add.
         n_tokens: usize,

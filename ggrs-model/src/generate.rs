@@ -74,7 +74,12 @@ impl StopFilter<'_> {
     /// Adds text; whether a stop text appeared. What precedes it is kept, the rest cut.
     fn push(&mut self, piece: &str) -> bool {
         self.text.push_str(piece);
-        let found = self.stop.iter().filter(|s| !s.is_empty()).filter_map(|s| self.text.find(s.as_str())).min();
+        let found = self
+            .stop
+            .iter()
+            .filter(|s| !s.is_empty())
+            .filter_map(|s| self.text.find(s.as_str()))
+            .min();
         if let Some(at) = found {
             self.text.truncate(at);
         }
@@ -88,7 +93,10 @@ impl StopFilter<'_> {
             // The longest end of the text that begins a stop text stays back.
             let held = |s: &String| {
                 let cuts = s.char_indices().map(|(i, _)| i).filter(|i| *i > 0);
-                cuts.filter_map(|i| s.get(..i)).filter(|part| self.text.ends_with(part)).map(str::len).max()
+                cuts.filter_map(|i| s.get(..i))
+                    .filter(|part| self.text.ends_with(part))
+                    .map(str::len)
+                    .max()
             };
             end -= self.stop.iter().filter_map(held).max().unwrap_or(0);
         }
@@ -124,7 +132,11 @@ impl Session {
         let model = std::sync::Arc::clone(self.model());
         let tokenizer = model.tokenizer().ok();
         let mut stream = Utf8Stream::default();
-        let mut filter = StopFilter { stop: &options.stop, text: String::new(), given: 0 };
+        let mut filter = StopFilter {
+            stop: &options.stop,
+            text: String::new(),
+            given: 0,
+        };
         let mut tokens = Vec::new();
         let mut n_decode = 0;
         let start = Instant::now();
@@ -142,7 +154,11 @@ impl Session {
             if let Some(t) = tokenizer.filter(|t| !t.is_control(id)) {
                 let stopped = filter.push(&stream.push(t.token_bytes(id)?));
                 let ready = filter.ready(stopped);
-                let flow = if ready.is_empty() { ControlFlow::Continue(()) } else { on_event(Event::Text(ready)) };
+                let flow = if ready.is_empty() {
+                    ControlFlow::Continue(())
+                } else {
+                    on_event(Event::Text(ready))
+                };
                 if stopped {
                     break Finish::Stop;
                 }
@@ -167,7 +183,15 @@ impl Session {
             }
         }
         let decode = start.elapsed();
-        Ok(Generation { text: filter.text, tokens, finish, n_prompt: prompt.len(), prefill, n_decode, decode })
+        Ok(Generation {
+            text: filter.text,
+            tokens,
+            finish,
+            n_prompt: prompt.len(),
+            prefill,
+            n_decode,
+            decode,
+        })
     }
 }
 
@@ -178,7 +202,11 @@ mod tests {
     #[test]
     fn text_that_may_become_a_stop_text_is_held_back() {
         let stop = ["<end>".to_owned(), "STOP".to_owned()];
-        let mut f = StopFilter { stop: &stop, text: String::new(), given: 0 };
+        let mut f = StopFilter {
+            stop: &stop,
+            text: String::new(),
+            given: 0,
+        };
         assert!(!f.push("hello <e"));
         assert_eq!(f.ready(false), "hello ");
         assert!(!f.push("x"));

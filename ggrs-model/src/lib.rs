@@ -23,3 +23,4 @@ pub use error::{ModelError, SessionError};
 pub use generate::{Event, Finish, GenerateOptions, Generation};
 pub use model::{LoadOptions, Model};
 pub use session::{Logits, Session, SessionOptions};
+pub use vocabulary::load_tokenizer;

@@ -15,7 +15,7 @@ use crate::chat::{ChatError, ChatTemplate};
 use crate::error::{ModelError, SessionError};
 use crate::gguf::GgufFile;
 use crate::tokenizer::Tokenizer;
-use crate::vocabulary;
+use crate::vocabulary::load_tokenizer;
 
 /// How a model is loaded.
 #[derive(Clone, Debug, Default)]
@@ -65,11 +65,20 @@ impl Model {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Arc<Self>, ModelError> {
         let architecture = Architecture::read(&file)?;
-        let tokenizer = vocabulary::tokenizer(&file)?;
-        let options = PlanOptions { precision: options.precision, passes: options.passes };
+        let tokenizer = load_tokenizer(&file)?;
+        let options = PlanOptions {
+            precision: options.precision,
+            passes: options.passes,
+        };
 
         // One token's plan names every weight with the form the device wants it in.
-        let smallest = StepShape { max_tokens: 2, n_slots: 1, n_blocks: 1, block: 1, kv_dtype: DType::F32 };
+        let smallest = StepShape {
+            max_tokens: 2,
+            n_slots: 1,
+            n_blocks: 1,
+            block: 1,
+            kv_dtype: DType::F32,
+        };
         let graph = architecture.graph(&file, &smallest)?;
         let step = graph.bind(&[(names::N_TOKENS, 1), (names::N_OUT, 1)])?;
         let step = plan(&step, &*device, &options)?;
@@ -81,16 +90,35 @@ impl Model {
         for slot in &step.weights {
             let tensor = file.tensor(&slot.name)?;
             let owner: Arc<dyn Any + Send + Sync> = Arc::new(file.clone());
-            let source = WeightSource { bytes: tensor.bytes, owner: Some(owner) };
+            let source = WeightSource {
+                bytes: tensor.bytes,
+                owner: Some(owner),
+            };
             let buffer = device
                 .load_weight(slot, source)
-                .map_err(|source| ModelError::Weight { tensor: slot.name.clone(), source })?;
+                .map_err(|source| ModelError::Weight {
+                    tensor: slot.name.clone(),
+                    source,
+                })?;
             weights.insert(&slot.name, buffer);
             done += slot.bytes;
             progress(done, total);
         }
-        tracing::info!(weights = step.weights.len(), bytes = total, arch = architecture.name(), "model loaded");
-        Ok(Arc::new(Self { file, architecture, tokenizer, device, weights, weight_bytes: total, options }))
+        tracing::info!(
+            weights = step.weights.len(),
+            bytes = total,
+            arch = architecture.name(),
+            "model loaded"
+        );
+        Ok(Arc::new(Self {
+            file,
+            architecture,
+            tokenizer,
+            device,
+            weights,
+            weight_bytes: total,
+            options,
+        }))
     }
 
     /// The file.
@@ -118,7 +146,10 @@ impl Model {
     /// # Errors
     /// The file has no vocabulary.
     pub fn tokenizer(&self) -> Result<&Tokenizer, SessionError> {
-        self.tokenizer.as_ref().ok_or(SessionError::Lacks { what: "vocabulary", way_out: "give token ids instead of text" })
+        self.tokenizer.as_ref().ok_or(SessionError::Lacks {
+            what: "vocabulary",
+            way_out: "give token ids instead of text",
+        })
     }
 
     /// The chat template.
@@ -127,7 +158,12 @@ impl Model {
     /// The file has none, or it is not a valid template.
     pub fn chat_template(&self) -> Result<ChatTemplate, SessionError> {
         let tokenizer = self.tokenizer()?;
-        let source = self.file.metadata().get::<&str>("tokenizer.chat_template").ok().flatten();
+        let source = self
+            .file
+            .metadata()
+            .get::<&str>("tokenizer.chat_template")
+            .ok()
+            .flatten();
         let source = source.ok_or(SessionError::Lacks {
             what: "chat template",
             way_out: "use it for plain text (ggrs run --raw)",

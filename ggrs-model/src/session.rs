@@ -28,7 +28,11 @@ pub struct SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { n_ctx: None, n_batch: 512, kv_dtype: DType::F16 }
+        Self {
+            n_ctx: None,
+            n_batch: 512,
+            kv_dtype: DType::F16,
+        }
     }
 }
 
@@ -61,45 +65,89 @@ impl Session {
     pub fn new(model: &Arc<Model>, options: &SessionOptions) -> Result<Self, SessionError> {
         let n_train = model.architecture().n_ctx_train();
         let n_ctx = options.n_ctx.unwrap_or(n_train.min(4096));
-        let setting = |setting, got, rule: String| Err(SessionError::Setting { setting, got, rule });
+        let setting =
+            |setting, got, rule: String| Err(SessionError::Setting { setting, got, rule });
         if n_ctx == 0 || n_ctx > i32::MAX as usize {
-            return setting("the context length (--ctx)", n_ctx, "from 1 to 2147483647".to_owned());
+            return setting(
+                "the context length (--ctx)",
+                n_ctx,
+                "from 1 to 2147483647".to_owned(),
+            );
         }
         if options.n_batch == 0 || options.n_batch > 65_536 {
-            return setting("tokens per step (--batch)", options.n_batch, "from 1 to 65536".to_owned());
+            return setting(
+                "tokens per step (--batch)",
+                options.n_batch,
+                "from 1 to 65536".to_owned(),
+            );
         }
         if !KV_DTYPES.contains(&options.kv_dtype) {
             let names: Vec<&str> = KV_DTYPES.iter().map(|d| d.name()).collect();
             let rule = format!("one of {}, not {}", names.join(", "), options.kv_dtype);
-            return setting("the KV type (--kv-type)", options.kv_dtype.block_bytes(), rule);
+            return setting(
+                "the KV type (--kv-type)",
+                options.kv_dtype.block_bytes(),
+                rule,
+            );
         }
         let n_batch = options.n_batch.min(n_ctx);
         let n_blocks = n_ctx.div_ceil(BLOCK);
-        let shape =
-            StepShape { max_tokens: n_batch.max(2), n_slots: 1, n_blocks, block: BLOCK, kv_dtype: options.kv_dtype };
+        let shape = StepShape {
+            max_tokens: n_batch.max(2),
+            n_slots: 1,
+            n_blocks,
+            block: BLOCK,
+            kv_dtype: options.kv_dtype,
+        };
         let graph = model.graph(&shape).map_err(|e| match e {
-            ModelError::Graph(source) => SessionError::Graph { n_tokens: n_batch, source },
+            ModelError::Graph(source) => SessionError::Graph {
+                n_tokens: n_batch,
+                source,
+            },
             // The file was read once already; nothing else can fail now.
-            _ => SessionError::Lacks { what: "weights that it had when it was loaded", way_out: "load it again" },
+            _ => SessionError::Lacks {
+                what: "weights that it had when it was loaded",
+                way_out: "load it again",
+            },
         })?;
 
         let mut bindings = model.weights().clone();
         let states: Vec<(String, u64)> = graph
             .leaves()
             .filter(|(_, kind, _)| **kind == ggrs_core::ops::LeafKind::State)
-            .map(|(name, _, value)| (name.to_owned(), graph.desc(value).bytes().unwrap_or(usize::MAX) as u64))
+            .map(|(name, _, value)| {
+                (
+                    name.to_owned(),
+                    graph.desc(value).bytes().unwrap_or(usize::MAX) as u64,
+                )
+            })
             .collect();
-        let bytes = states.iter().fold(0u64, |sum, (_, b)| sum.saturating_add(*b));
+        let bytes = states
+            .iter()
+            .fold(0u64, |sum, (_, b)| sum.saturating_add(*b));
         let device = Arc::clone(model.device());
-        let no_room = |source| SessionError::Context { n_ctx, kv: options.kv_dtype, bytes, source };
+        let no_room = |source| SessionError::Context {
+            n_ctx,
+            kv: options.kv_dtype,
+            bytes,
+            source,
+        };
         let free = device.memory().free;
         if bytes > free {
             let device = device.info().name.to_string();
             let what = "the KV cache".to_owned();
-            return Err(no_room(ggrs_core::DeviceError::OutOfMemory { device, what, requested: bytes, free }));
+            return Err(no_room(ggrs_core::DeviceError::OutOfMemory {
+                device,
+                what,
+                requested: bytes,
+                free,
+            }));
         }
         for (name, bytes) in states {
-            bindings.insert(name, device.alloc(bytes, BufferUse::State).map_err(no_room)?);
+            bindings.insert(
+                name,
+                device.alloc(bytes, BufferUse::State).map_err(no_room)?,
+            );
         }
         let table = 0..i32::try_from(n_blocks).unwrap_or(i32::MAX);
         Ok(Self {
@@ -159,7 +207,9 @@ impl Session {
             let out = self.step(chunk, self.tokens.len() + done, logits)?;
             done += chunk.len();
             match logits {
-                Logits::All => rows.extend_from_slice(out.get(..chunk.len() * n_vocab).unwrap_or_default()),
+                Logits::All => {
+                    rows.extend_from_slice(out.get(..chunk.len() * n_vocab).unwrap_or_default())
+                }
                 Logits::Last if is_last => rows = out,
                 Logits::Last => {}
             }
@@ -182,7 +232,12 @@ impl Session {
         if prompt.is_empty() {
             return Err(SessionError::EmptyPrompt);
         }
-        let common = self.tokens.iter().zip(prompt).take_while(|(a, b)| a == b).count();
+        let common = self
+            .tokens
+            .iter()
+            .zip(prompt)
+            .take_while(|(a, b)| a == b)
+            .count();
         // The last token must run again: its logits are not kept.
         let keep = common.min(prompt.len() - 1);
         let rest = prompt.get(keep..).unwrap_or_default();
@@ -197,27 +252,44 @@ impl Session {
             return Err(SessionError::EmptyPrompt);
         }
         if tokens.len() > self.n_ctx - used {
-            return Err(SessionError::ContextFull { n_tokens: tokens.len(), used, n_ctx: self.n_ctx });
+            return Err(SessionError::ContextFull {
+                n_tokens: tokens.len(),
+                used,
+                n_ctx: self.n_ctx,
+            });
         }
         let n_vocab = self.model.architecture().n_vocab();
         match tokens.iter().position(|t| *t as usize >= n_vocab) {
             Some(position) => {
                 let id = tokens.get(position).copied().unwrap_or_default();
-                Err(SessionError::TokenRange { id, position, n_vocab })
+                Err(SessionError::TokenRange {
+                    id,
+                    position,
+                    n_vocab,
+                })
             }
             None => Ok(()),
         }
     }
 
     /// One step: the tokens, padded to a bucket, from `position` on.
-    fn step(&mut self, tokens: &[TokenId], position: usize, logits: Logits) -> Result<Vec<f32>, SessionError> {
+    fn step(
+        &mut self,
+        tokens: &[TokenId],
+        position: usize,
+        logits: Logits,
+    ) -> Result<Vec<f32>, SessionError> {
         let n = tokens.len();
         let size = bucket(n, self.n_batch);
         let n_out = if logits == Logits::All { size } else { 1 };
         let runner = self.steps.get(size, n_out)?;
         let padded = |values: &mut dyn Iterator<Item = i64>, padding: i32| -> Vec<u8> {
             let given = values.map(|v| i32::try_from(v).unwrap_or(i32::MAX));
-            given.chain(std::iter::repeat(padding)).take(size).flat_map(i32::to_le_bytes).collect()
+            given
+                .chain(std::iter::repeat(padding))
+                .take(size)
+                .flat_map(i32::to_le_bytes)
+                .collect()
         };
         let ids = padded(&mut tokens.iter().map(|t| i64::from(*t)), 0);
         let positions = padded(&mut (0..n).map(|i| (position + i) as i64), 0);

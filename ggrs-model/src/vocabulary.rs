@@ -5,8 +5,11 @@ use crate::gguf::GgufFile;
 use crate::tokenizer::{TokenType, Tokenizer, Vocab};
 use crate::weights::first_path;
 
-/// The tokenizer, or `None` if the file says that it has no vocabulary (`no_vocab`).
-pub(crate) fn tokenizer(file: &GgufFile) -> Result<Option<Tokenizer>, ModelError> {
+/// The tokenizer of a file of any architecture, or `None` if the file says that it has no vocabulary (`no_vocab`).
+///
+/// # Errors
+/// A key that is missing or impossible, a tokenizer that GGRS does not implement.
+pub fn load_tokenizer(file: &GgufFile) -> Result<Option<Tokenizer>, ModelError> {
     let meta = file.metadata();
     let key = |name: &str| format!("tokenizer.ggml.{name}");
     let model: Option<&str> = meta.get(&key("model"))?;
@@ -37,5 +40,10 @@ pub(crate) fn tokenizer(file: &GgufFile) -> Result<Option<Tokenizer>, ModelError
         pad: meta.get(&key("padding_token_id"))?,
         add_bos: meta.get(&key("add_bos_token"))?.unwrap_or(false),
     };
-    Tokenizer::new(&vocab).map(Some).map_err(|source| ModelError::Tokenizer { path: first_path(file), source })
+    Tokenizer::new(&vocab)
+        .map(Some)
+        .map_err(|source| ModelError::Tokenizer {
+            path: first_path(file),
+            source,
+        })
 }

@@ -17,7 +17,10 @@ pub(crate) struct WeightLeaves<'a> {
 
 impl<'a> WeightLeaves<'a> {
     pub(crate) fn new(file: &'a GgufFile) -> Self {
-        Self { file, graph: GraphBuilder::new() }
+        Self {
+            file,
+            graph: GraphBuilder::new(),
+        }
     }
 
     /// A matrix or a stack of matrices, of any type, under its name in the file.
@@ -33,7 +36,12 @@ impl<'a> WeightLeaves<'a> {
         }
         if tensor.dtype.is_int() {
             let (path, tensor, found) = (first_path(self.file), name.to_owned(), tensor.dtype);
-            return Err(ModelError::TensorType { path, tensor, expected: "a float or block format", found });
+            return Err(ModelError::TensorType {
+                path,
+                tensor,
+                expected: "a float or block format",
+                found,
+            });
         }
         Ok(self.graph.weight(name, tensor.dtype, Shape::from(shape))?)
     }
@@ -55,5 +63,8 @@ impl<'a> WeightLeaves<'a> {
 
 /// The file that messages name.
 pub(crate) fn first_path(file: &GgufFile) -> PathBuf {
-    file.paths().next().map(Path::to_path_buf).unwrap_or_default()
+    file.paths()
+        .next()
+        .map(Path::to_path_buf)
+        .unwrap_or_default()
 }

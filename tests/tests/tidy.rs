@@ -12,7 +12,9 @@ const BUDGET: usize = 500;
 const HARD_STOP: usize = 800;
 
 /// Names that say nothing about a file.
-const FORBIDDEN: &[&str] = &["utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "stuff"];
+const FORBIDDEN: &[&str] = &[
+    "utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "stuff",
+];
 
 /// Which of our packages each may depend on.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -22,7 +24,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ggrs", &["ggrs-core", "ggrs-cpu", "ggrs-model"]),
     ("ggrs-cli", &["ggrs-core", "ggrs-cpu", "ggrs-model"]),
     ("tests", &["ggrs-core", "ggrs-cpu", "ggrs-model", "ggrs"]),
-    ("benches", &["ggrs-core", "ggrs-cpu", "ggrs-model", "ggrs-tests"]),
+    (
+        "benches",
+        &["ggrs-core", "ggrs-cpu", "ggrs-model", "ggrs-tests"],
+    ),
 ];
 
 /// Libraries that only some files may name: word, where it is allowed.
@@ -36,10 +41,20 @@ const CONFINED: &[(&str, &[&str])] = &[
 ];
 
 /// What `ggrs-core` must not touch: devices, files, threads, the environment, clocks.
-const NOT_IN_CORE: &[&str] = &["std::fs", "std::env", "std::thread", "std::net", "std::time", "std::process"];
+const NOT_IN_CORE: &[&str] = &[
+    "std::fs",
+    "std::env",
+    "std::thread",
+    "std::net",
+    "std::time",
+    "std::process",
+];
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ has a parent").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ has a parent")
+        .to_path_buf()
 }
 
 /// Every Rust file of the repository with its path from the root.
@@ -49,12 +64,23 @@ fn sources() -> Vec<(String, String)> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a readable folder") {
             let path = entry.expect("a readable entry").path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if path.is_dir() && !name.starts_with('.') && name != "target" && name != "node_modules" {
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if path.is_dir() && !name.starts_with('.') && name != "target" && name != "node_modules"
+            {
                 folders.push(path);
             } else if name.ends_with(".rs") {
                 let text = fs::read_to_string(&path).expect("a readable source");
-                found.push((path.strip_prefix(&root).expect("below the root").to_string_lossy().into_owned(), text));
+                found.push((
+                    path.strip_prefix(&root)
+                        .expect("below the root")
+                        .to_string_lossy()
+                        .into_owned(),
+                    text,
+                ));
             }
         }
     }
@@ -65,9 +91,15 @@ fn sources() -> Vec<(String, String)> {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    let silent: Vec<String> =
-        sources().into_iter().filter(|(_, text)| !text.starts_with("//! ")).map(|(path, _)| path).collect();
-    assert!(silent.is_empty(), "these files do not start with //! and a purpose: {silent:#?}");
+    let silent: Vec<String> = sources()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//! "))
+        .map(|(path, _)| path)
+        .collect();
+    assert!(
+        silent.is_empty(),
+        "these files do not start with //! and a purpose: {silent:#?}"
+    );
 }
 
 #[test]
@@ -108,17 +140,26 @@ fn own_dependencies(manifest: &str) -> BTreeSet<String> {
 fn packages_depend_only_along_the_arrows() {
     let arrows: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
     for (package, allowed) in arrows {
-        let folder = if package == "ggrs" { String::new() } else { format!("{package}/") };
-        let manifest = fs::read_to_string(root().join(format!("{folder}Cargo.toml"))).expect("a manifest");
+        let folder = if package == "ggrs" {
+            String::new()
+        } else {
+            format!("{package}/")
+        };
+        let manifest =
+            fs::read_to_string(root().join(format!("{folder}Cargo.toml"))).expect("a manifest");
         let own = own_dependencies(&manifest);
-        let wrong: Vec<&String> = own.iter().filter(|d| !allowed.contains(&d.as_str())).collect();
+        let wrong: Vec<&String> = own
+            .iter()
+            .filter(|d| !allowed.contains(&d.as_str()))
+            .collect();
         assert!(wrong.is_empty(), "{package} may not depend on {wrong:?}");
     }
 }
 
 /// Code lines, without comments and doc text.
 fn code(text: &str) -> impl Iterator<Item = &str> {
-    text.lines().map(|l| l.split("//").next().unwrap_or_default())
+    text.lines()
+        .map(|l| l.split("//").next().unwrap_or_default())
 }
 
 #[test]
@@ -170,7 +211,9 @@ const UNSAFE: &[&str] = &[
 fn unsafe_stands_only_in_named_files() {
     let mut faults = Vec::new();
     for (path, text) in sources() {
-        let is_unsafe = code(&text).any(|l| l.contains("unsafe {") || l.contains("unsafe fn") || l.contains("unsafe impl"));
+        let is_unsafe = code(&text).any(|l| {
+            l.contains("unsafe {") || l.contains("unsafe fn") || l.contains("unsafe impl")
+        });
         if is_unsafe && !path.contains("/tests/") && !UNSAFE.iter().any(|a| path.starts_with(a)) {
             faults.push(path);
         }
@@ -183,13 +226,22 @@ fn every_op_is_documented_and_placed() {
     // The op enum lists its variants in one macro call; each names a struct of the same name in one file.
     let all = fs::read_to_string(root().join("ggrs-core/src/ops/mod.rs")).expect("ops/mod.rs");
     let list = all.split("\nops! {").nth(1).expect("the list of ops");
-    let ops: Vec<&str> =
-        list.lines().map(str::trim).filter(|l| l.ends_with(',') && !l.starts_with("//")).map(|l| l.trim_end_matches(',')).collect();
+    let ops: Vec<&str> = list
+        .lines()
+        .map(str::trim)
+        .filter(|l| l.ends_with(',') && !l.starts_with("//"))
+        .map(|l| l.trim_end_matches(','))
+        .collect();
     assert!(ops.len() > 30, "{ops:?}");
-    let files: Vec<(String, String)> =
-        sources().into_iter().filter(|(p, _)| p.starts_with("ggrs-core/src/ops/")).collect();
+    let files: Vec<(String, String)> = sources()
+        .into_iter()
+        .filter(|(p, _)| p.starts_with("ggrs-core/src/ops/"))
+        .collect();
     for op in ops {
-        let homes = files.iter().filter(|(_, t)| t.contains(&format!("impl OpSpec for {op} "))).count();
+        let homes = files
+            .iter()
+            .filter(|(_, t)| t.contains(&format!("impl OpSpec for {op} ")))
+            .count();
         assert_eq!(homes, 1, "{op} must have one file");
     }
 }

@@ -190,82 +190,93 @@ pub fn matmul(
     // Whole kernel calls' worth of columns that stay in the cache together.
     let resident = (RESIDENT_BYTES / rows.row_bytes.max(1)).max(kernel.columns);
     let resident = resident - resident % kernel.columns;
-    let n_columns = columns.len();
-    for first in (0..n_columns).step_by(resident) {
-        let last = n_columns.min(first + resident);
+    let product = Product {
+        kernel,
+        weights,
+        rows,
+        columns,
+    };
+    let mut results: Results = [[[0.0; TILE_ROWS]; MAX_COLUMNS]; MAX_TILES];
+    for first in (0..columns.len()).step_by(resident) {
+        let part = first..columns.len().min(first + resident);
         for tile in tiles.clone().step_by(kernel.tiles) {
             let tile_range = tile..tiles.end.min(tile + kernel.tiles);
-            multiply_tiles(
-                &kernel,
-                weights,
-                tile_range,
-                &rows,
-                (&columns, first..last),
-                output,
-            );
+            product.multiply(tile_range, part.clone(), &mut results, output);
         }
     }
     Ok(())
 }
 
-/// Multiplies as many tiles as one kernel call takes by a range of the columns.
-fn multiply_tiles(
-    kernel: &Kernel,
-    weights: &PackedMatrix<'_>,
-    tiles: Range<usize>,
-    rows: &Rows<'_>,
-    (columns, range): (&Columns<'_>, Range<usize>),
-    output: &mut Output<'_>,
-) {
-    let start = |tile: usize| {
-        let start = tile * weights.tile_bytes();
-        weights
-            .bytes()
-            .get(start..start + weights.tile_bytes())
-            .map(<[u8]>::as_ptr)
-    };
-    let Some(first_tile) = start(tiles.start) else {
-        return;
-    };
-    // A kernel for more tiles than are left multiplies the first one again; the second result is not written.
-    let mut operands = Operands {
-        tiles: [first_tile; MAX_TILES],
-        columns: [std::ptr::null(); MAX_COLUMNS],
-        n_blocks: weights.k() / weights.dtype().block_elems(),
-    };
-    for (pointer, tile) in operands.tiles.iter_mut().zip(tiles.clone()) {
-        *pointer = start(tile).unwrap_or(first_tile);
+/// A product that was checked.
+struct Product<'a> {
+    kernel: Kernel,
+    weights: &'a PackedMatrix<'a>,
+    rows: Rows<'a>,
+    columns: Columns<'a>,
+}
+
+impl Product<'_> {
+    /// Where a packed tile begins.
+    fn tile(&self, tile: usize) -> Option<*const u8> {
+        let bytes = self.weights.tile_bytes();
+        let tile = self.weights.bytes().get(tile * bytes..(tile + 1) * bytes)?;
+        Some(tile.as_ptr())
     }
-    let mut results: Results = [[[0.0; TILE_ROWS]; MAX_COLUMNS]; MAX_TILES];
-    // Calls of equal size: 7 columns are 4 and 3, not 6 and 1.
-    let n = range.len();
-    let n_calls = n.div_ceil(kernel.columns);
-    for call in 0..n_calls {
-        let part = range.start + n * call / n_calls..range.start + n * (call + 1) / n_calls;
-        let Some(first_row) = columns
-            .get(part.start)
-            .and_then(|(input, _)| rows.start(input))
-        else {
+
+    /// Input row and output row of a column: where the one begins, the number of the other.
+    fn column(&self, column: usize) -> Option<(*const u8, usize)> {
+        let (input, output) = self.columns.get(column)?;
+        Some((self.rows.start(input)?, output))
+    }
+
+    /// Multiplies as many tiles as one kernel call takes by a range of the columns.
+    fn multiply(
+        &self,
+        tiles: Range<usize>,
+        columns: Range<usize>,
+        results: &mut Results,
+        output: &mut Output<'_>,
+    ) {
+        let Some(first_tile) = self.tile(tiles.start) else {
             return;
         };
-        operands.columns = [first_row; MAX_COLUMNS];
-        let mut targets = [0; MAX_COLUMNS];
-        let mut n_columns = 0;
-        for ((pointer, target), column) in operands.columns.iter_mut().zip(&mut targets).zip(part) {
-            let Some((input, out)) = columns.get(column) else {
+        // Where a kernel takes more tiles or columns than there are, it multiplies the first one again, for nothing.
+        let mut operands = Operands {
+            tiles: [first_tile; MAX_TILES],
+            columns: [std::ptr::null(); MAX_COLUMNS],
+            n_blocks: self.weights.k() / self.weights.dtype().block_elems(),
+        };
+        for (pointer, tile) in operands.tiles.iter_mut().zip(tiles.clone()) {
+            *pointer = self.tile(tile).unwrap_or(first_tile);
+        }
+        // Calls of equal size: 7 columns are 4 and 3, not 6 and 1.
+        let n = columns.len();
+        let n_calls = n.div_ceil(self.kernel.columns);
+        for call in 0..n_calls {
+            let part = columns.start + n * call / n_calls..columns.start + n * (call + 1) / n_calls;
+            let Some((first_column, _)) = self.column(part.start) else {
                 return;
             };
-            let Some(row) = rows.start(input) else { return };
-            (*pointer, *target) = (row, out);
-            n_columns += 1;
-        }
-        // SAFETY: `kernel` gave a kernel of this dtype that the machine can run. `rows` matches the weights' k, and the
-        // tiles and columns were all just pointed at whole ones; `n_columns` is 1 to `kernel.columns`.
-        unsafe { (kernel.run)(n_columns, &operands, &mut results) };
-        for (tile, by_column) in tiles.clone().zip(&results) {
-            let at = tile * TILE_ROWS;
-            for (values, out) in by_column.iter().zip(targets).take(n_columns) {
-                output.write(out, at, values, weights.n_rows());
+            operands.columns = [first_column; MAX_COLUMNS];
+            let mut targets = [0; MAX_COLUMNS];
+            let n_columns = part.len();
+            for (c, column) in part.enumerate() {
+                let (Some((row, out)), Some(pointer), Some(target)) = (
+                    self.column(column),
+                    operands.columns.get_mut(c),
+                    targets.get_mut(c),
+                ) else {
+                    return;
+                };
+                (*pointer, *target) = (row, out);
+            }
+            // SAFETY: the kernel is one of the weights' dtype that the machine can run. The rows match the weights' k,
+            // and all tiles and columns were just pointed at whole ones; `n_columns` is 1 to `kernel.columns`.
+            unsafe { (self.kernel.run)(n_columns, &operands, results) };
+            for (tile, by_column) in tiles.clone().zip(results.iter()) {
+                for (values, out) in by_column.iter().zip(targets).take(n_columns) {
+                    output.write(out, tile * TILE_ROWS, values, self.weights.n_rows());
+                }
             }
         }
     }

@@ -13,13 +13,24 @@ use crate::view::{In, Out, Rows, ScratchLayout, Slot, Table};
 /// A row of F32 for each thread, if rows change their dtype on the way.
 fn space(request: &Request<'_>, dst: &TensorDesc, src: &TensorDesc) -> (ScratchLayout, Slot<f32>) {
     let mut scratch = ScratchLayout::new();
-    let width = if dst.dtype == src.dtype { 0 } else { dst.shape.last().bound() };
+    let width = if dst.dtype == src.dtype {
+        0
+    } else {
+        dst.shape.last().bound()
+    };
     let slot = scratch.table(request.n_threads(), width);
     (scratch, slot)
 }
 
 const fn variant(same: bool, names: [&'static str; 2]) -> (&'static str, &'static str) {
-    if same { (names[0], "rows as they are") } else { (names[1], "rows are read as F32 and written in the target's dtype") }
+    if same {
+        (names[0], "rows as they are")
+    } else {
+        (
+            names[1],
+            "rows are read as F32 and written in the target's dtype",
+        )
+    }
 }
 
 /// Writes one row, converted if the dtypes differ.
@@ -65,13 +76,21 @@ impl Kernel for StoreRows {
 pub(crate) fn set_rows(request: &Request<'_>) -> Result<Choice, Unsupported> {
     let (dst, src) = (request.input(0), request.input(1));
     let (scratch, slot) = space(request, &dst, &src);
-    let (name, reason) = variant(dst.dtype == src.dtype, ["set_rows/copy", "set_rows/converted"]);
+    let (name, reason) = variant(
+        dst.dtype == src.dtype,
+        ["set_rows/copy", "set_rows/converted"],
+    );
     Ok(Choice::new(name, reason, scratch, move |args| {
         let (dst, src, ids) = (args.output(0), args.input(1), args.input(2));
         // Ids may be shared by the batches.
         let lead = src.shape().len().saturating_sub(1);
         let ids = ids.broadcast(src.shape().get(..lead).unwrap_or_default());
-        SetRows { dst, src, ids, space: args.table(slot) }
+        SetRows {
+            dst,
+            src,
+            ids,
+            space: args.table(slot),
+        }
     }))
 }
 
@@ -93,7 +112,12 @@ impl Kernel for SetRows {
             let batch = from / n_ids;
             let index = self.ids.id(batch, from % n_ids);
             let Some(id) = usize::try_from(index).ok().filter(|id| *id < bound) else {
-                return Err(Fault::IndexOutOfRange { role: "ids", row: from, index, bound });
+                return Err(Fault::IndexOutOfRange {
+                    role: "ids",
+                    row: from,
+                    index,
+                    bound,
+                });
             };
             let row = batch * bound + id;
             if rows.range().contains(&row) {
@@ -108,13 +132,20 @@ impl Kernel for SetRows {
 pub(crate) fn cache_write(op: &CacheWrite, request: &Request<'_>) -> Result<Choice, Unsupported> {
     let (cache, src) = (request.input(0), request.input(1));
     let (scratch, slot) = space(request, &cache, &src);
-    let (name, reason) = variant(cache.dtype == src.dtype, ["cache_write/copy", "cache_write/converted"]);
+    let (name, reason) = variant(
+        cache.dtype == src.dtype,
+        ["cache_write/copy", "cache_write/converted"],
+    );
     let block = op.block;
     Ok(Choice::new(name, reason, scratch, move |args| {
         let (cache, src) = (args.output(0), args.input(1));
         // Work is shared by the axis behind the cells (heads): the cells of a step are neighbours.
         let rank = cache.shape().len();
-        let axes: Vec<usize> = if rank > 2 { [1, 0].into_iter().chain(2..rank).collect() } else { (0..rank).collect() };
+        let axes: Vec<usize> = if rank > 2 {
+            [1, 0].into_iter().chain(2..rank).collect()
+        } else {
+            (0..rank).collect()
+        };
         let (n_cells, n_units) = match *cache.shape() {
             [cells, heads, _, ..] => (cells, heads),
             [cells, ..] => (cells, 1),
@@ -154,7 +185,14 @@ struct WriteCells {
 impl WriteCells {
     /// The cell of a token; `None` for padding.
     fn cell(&self, token: usize) -> Result<Option<usize>, Fault> {
-        let fault = |role, index, bound| Err(Fault::IndexOutOfRange { role, row: token, index, bound });
+        let fault = |role, index, bound| {
+            Err(Fault::IndexOutOfRange {
+                role,
+                row: token,
+                index,
+                bound,
+            })
+        };
         let slot = self.slots.id(0, token);
         if slot < 0 {
             return Ok(None);
@@ -163,12 +201,18 @@ impl WriteCells {
         let Some(slot) = usize::try_from(slot).ok().filter(|s| *s < n_slots) else {
             return fault("slots", slot, n_slots);
         };
-        let (index, bound) = (self.positions.id(0, token), n_blocks.saturating_mul(self.block));
+        let (index, bound) = (
+            self.positions.id(0, token),
+            n_blocks.saturating_mul(self.block),
+        );
         let Some(position) = usize::try_from(index).ok().filter(|p| *p < bound) else {
             return fault("positions", index, bound);
         };
         let index = self.table.id(slot, position / self.block);
-        let cell = usize::try_from(index).ok().and_then(|b| b.checked_mul(self.block)?.checked_add(position % self.block));
+        let cell = usize::try_from(index).ok().and_then(|b| {
+            b.checked_mul(self.block)?
+                .checked_add(position % self.block)
+        });
         match cell {
             Some(cell) if cell < self.n_cells => Ok(Some(cell)),
             _ => fault("page table", index, self.n_cells / self.block),
@@ -184,7 +228,9 @@ impl Kernel for WriteCells {
         let mut rows = share.rows(&self.cache, self.n_cells * self.cell_rows);
         let space = part.own.row(&self.space);
         for token in 0..n_tokens {
-            let Some(cell) = self.cell(token)? else { continue };
+            let Some(cell) = self.cell(token)? else {
+                continue;
+            };
             for unit in units.clone() {
                 let (to, from) = (unit * self.n_cells + cell, unit * n_tokens + token);
                 for i in 0..self.cell_rows {

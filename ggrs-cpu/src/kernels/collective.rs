@@ -13,8 +13,13 @@ pub(crate) fn collective(op: &Collective, _: &Request<'_>) -> Result<Choice, Uns
     if op.members != 1 {
         return Err(refuse("copy", RefusalReason::Members { n: op.members }));
     }
-    Ok(Choice::new(format!("{}/copy", op.stem()), "one member: a copy", ScratchLayout::new(), |args| Copy {
-        x: args.input(0),
-        out: args.output(0),
-    }))
+    Ok(Choice::new(
+        format!("{}/copy", op.stem()),
+        "one member: a copy",
+        ScratchLayout::new(),
+        |args| Copy {
+            x: args.input(0),
+            out: args.output(0),
+        },
+    ))
 }

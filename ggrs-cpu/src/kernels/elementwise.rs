@@ -12,7 +12,9 @@ use crate::math::{self, Lanes, Task, dispatch};
 pub(crate) fn binary(op: &Binary, request: &Request<'_>) -> Result<Choice, Unsupported> {
     fn choose<A: Arithmetic>(op: &Binary, request: &Request<'_>, _: A) -> Choice {
         let isa = request.isa();
-        row_map(op.stem(), request, move |[a, b], out| combine::<A>(isa, a, b, out))
+        row_map(op.stem(), request, move |[a, b], out| {
+            combine::<A>(isa, a, b, out)
+        })
     }
     Ok(match op.kind {
         BinaryKind::Add => choose(op, request, Add),
@@ -25,19 +27,33 @@ pub(crate) fn binary(op: &Binary, request: &Request<'_>) -> Result<Choice, Unsup
 /// scale * x + bias.
 pub(crate) fn scale(op: &Scale, request: &Request<'_>) -> Result<Choice, Unsupported> {
     let (isa, scale, bias) = (request.isa(), op.scale.0, op.bias.0);
-    Ok(row_map(op.stem(), request, move |[x], out| dispatch(isa, Linear { x, scale, bias, out })))
+    Ok(row_map(op.stem(), request, move |[x], out| {
+        dispatch(
+            isa,
+            Linear {
+                x,
+                scale,
+                bias,
+                out,
+            },
+        )
+    }))
 }
 
 /// x limited to min..=max; a NaN stays one.
 pub(crate) fn clamp(op: &Clamp, request: &Request<'_>) -> Result<Choice, Unsupported> {
     let (isa, min, max) = (request.isa(), op.min.0, op.max.0);
-    Ok(row_map(op.stem(), request, move |[x], out| dispatch(isa, Limit { x, min, max, out })))
+    Ok(row_map(op.stem(), request, move |[x], out| {
+        dispatch(isa, Limit { x, min, max, out })
+    }))
 }
 
 /// A function of each element.
 pub(crate) fn unary(op: &Unary, request: &Request<'_>) -> Result<Choice, Unsupported> {
     let (isa, kind) = (request.isa(), op.kind);
-    Ok(row_map(op.stem(), request, move |[x], out| math::unary(isa, kind, x, out)))
+    Ok(row_map(op.stem(), request, move |[x], out| {
+        math::unary(isa, kind, x, out)
+    }))
 }
 
 /// An arithmetic of two vectors.
@@ -80,7 +96,15 @@ impl<A: Arithmetic> Task for Combine<'_, A> {
 }
 
 fn combine<A: Arithmetic>(isa: Isa, a: &[f32], b: &[f32], out: &mut [f32]) {
-    dispatch(isa, Combine::<A> { a, b, out, arithmetic: std::marker::PhantomData });
+    dispatch(
+        isa,
+        Combine::<A> {
+            a,
+            b,
+            out,
+            arithmetic: std::marker::PhantomData,
+        },
+    );
 }
 
 struct Linear<'a> {

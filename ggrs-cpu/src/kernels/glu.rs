@@ -27,7 +27,9 @@ pub(crate) fn glu(op: &Glu, request: &Request<'_>) -> Result<Choice, Unsupported
     let (isa, kind) = (request.isa(), activation(op.kind));
     let gate_first = match op.input {
         GluInput::Split => {
-            return Ok(row_map(op.stem(), request, move |[gate, up], out| math::gated(isa, kind, gate, up, out)));
+            return Ok(row_map(op.stem(), request, move |[gate, up], out| {
+                math::gated(isa, kind, gate, up, out)
+            }));
         }
         GluInput::GateUp => true,
         GluInput::UpGate => false,
@@ -36,17 +38,22 @@ pub(crate) fn glu(op: &Glu, request: &Request<'_>) -> Result<Choice, Unsupported
     let mut scratch = ScratchLayout::new();
     let converted = request.output(0).dtype != DType::F32;
     let space = scratch.table(request.n_threads(), if converted { 3 * width } else { 0 });
-    Ok(Choice::new(format!("{}/halves", op.stem()), "both halves of a row", scratch, move |args| {
-        let (x, start) = (args.input(0), if gate_first { 0 } else { width });
-        Halves {
-            gate: x.columns(start, width),
-            up: x.columns(width - start, width),
-            out: args.output(0),
-            space: args.table(space),
-            isa,
-            kind,
-        }
-    }))
+    Ok(Choice::new(
+        format!("{}/halves", op.stem()),
+        "both halves of a row",
+        scratch,
+        move |args| {
+            let (x, start) = (args.input(0), if gate_first { 0 } else { width });
+            Halves {
+                gate: x.columns(start, width),
+                up: x.columns(width - start, width),
+                out: args.output(0),
+                space: args.table(space),
+                isa,
+                kind,
+            }
+        },
+    ))
 }
 
 /// Gate and up are columns of one tensor.
@@ -66,7 +73,13 @@ impl Kernel for Halves {
         let mut rows = share.rows(&self.out, 1);
         if self.out.dtype() == DType::F32 {
             for row in rows.range() {
-                math::gated(self.isa, self.kind, self.gate.row(row), self.up.row(row), rows.row(row));
+                math::gated(
+                    self.isa,
+                    self.kind,
+                    self.gate.row(row),
+                    self.up.row(row),
+                    rows.row(row),
+                );
             }
             return Ok(());
         }

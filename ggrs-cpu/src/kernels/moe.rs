@@ -13,7 +13,7 @@ use super::product::{Activations, BLOCK_COLUMNS, BLOCK_ROWS, Layout, Product};
 use crate::gemm::Routed;
 use crate::kernel::{Args, Choice, Kernel, Request};
 use crate::part::Part;
-use crate::view::{Groups, GroupsSlot, In, Out, ScratchLayout};
+use crate::view::{Blocks, Groups, GroupsSlot, In, Out, ScratchLayout};
 
 /// From how many tokens on pairs are sorted by expert.
 const GROUPED_TOKENS: usize = 3;
@@ -24,35 +24,54 @@ pub(crate) fn matmul_id(request: &Request<'_>) -> Result<Choice, Unsupported> {
 }
 
 /// The same for gate and up, joined.
-pub(crate) fn matmul_id_glu(op: &MatMulIdGlu, request: &Request<'_>) -> Result<Choice, Unsupported> {
-    Ok(choose::<2>("matmul_id_glu", Some(activation(op.kind)), request))
+pub(crate) fn matmul_id_glu(
+    op: &MatMulIdGlu,
+    request: &Request<'_>,
+) -> Result<Choice, Unsupported> {
+    Ok(choose::<2>(
+        "matmul_id_glu",
+        Some(activation(op.kind)),
+        request,
+    ))
 }
 
 fn choose<const N: usize>(family: &str, gate: Option<UnaryKind>, request: &Request<'_>) -> Choice {
     let mut scratch = ScratchLayout::new();
     let sizes = request.output(0).shape.sizes();
-    let (n_tokens, n_used) = (sizes.first().copied().unwrap_or(0), sizes.get(1).copied().unwrap_or(0));
+    let (n_tokens, n_used) = (
+        sizes.first().copied().unwrap_or(0),
+        sizes.get(1).copied().unwrap_or(0),
+    );
     let n_experts = request.input(0).shape.sizes().first().copied().unwrap_or(0);
     let n_pairs = n_tokens.saturating_mul(n_used);
     let grouped = n_tokens >= GROUPED_TOKENS;
     let layout = Layout::<N>::new(request, if grouped { n_pairs } else { 1 }, &mut scratch);
     let groups = grouped.then(|| GroupsSlot::new(&mut scratch, n_experts, n_pairs));
     let (name, reason) = layout.name(family, request);
-    let (way, why) = if grouped { ("grouped", "tokens sorted by expert") } else { ("pairs", "each expert for itself") };
+    let (way, why) = if grouped {
+        ("grouped", "tokens sorted by expert")
+    } else {
+        ("pairs", "each expert for itself")
+    };
     let isa = request.isa();
-    Choice::new(format!("{name}/{way}"), format!("{reason}, {why}"), scratch, move |args: &Args<'_>| {
-        let (x, out) = (args.input(N), args.output(0));
-        MatMulId {
-            product: layout.build(args, isa),
-            ids: args.input(N + 1),
-            n_experts,
-            n_used: out.grid().from_end(1),
-            x_per_token: x.grid().from_end(1),
-            out,
-            groups: groups.map(|slot| Groups::new(&args.scratch, slot)),
-            gate,
-        }
-    })
+    Choice::new(
+        format!("{name}/{way}"),
+        format!("{reason}, {why}"),
+        scratch,
+        move |args: &Args<'_>| {
+            let (x, out) = (args.input(N), args.output(0));
+            MatMulId {
+                product: layout.build(args, isa),
+                ids: args.input(N + 1),
+                n_experts,
+                n_used: out.grid().from_end(1),
+                x_per_token: x.grid().from_end(1),
+                out,
+                groups: groups.map(|slot| Groups::new(&args.scratch, slot)),
+                gate,
+            }
+        },
+    )
 }
 
 struct MatMulId<const N: usize> {
@@ -74,7 +93,12 @@ impl<const N: usize> MatMulId<N> {
         let index = self.ids.id(token, j);
         let bound = self.n_experts;
         let expert = usize::try_from(index).ok().filter(|e| *e < bound);
-        expert.ok_or(Fault::IndexOutOfRange { role: "expert ids", row: token, index, bound })
+        expert.ok_or(Fault::IndexOutOfRange {
+            role: "expert ids",
+            row: token,
+            index,
+            bound,
+        })
     }
 
     /// The row of x that a pair multiplies.
@@ -90,7 +114,7 @@ impl<const N: usize> MatMulId<N> {
 
     /// Every pair for itself.
     fn multiply_pairs(&self, part: &mut Part<'_>) -> Result<(), Fault> {
-        let n_blocks = self.out.n_rows() * self.out.width().div_ceil(BLOCK_ROWS);
+        let n_blocks = Blocks::count(&self.out, 1, BLOCK_ROWS);
         let grain = Self::grain(n_blocks, part.work.n_threads());
         let mut workspace = self.product.workspace(&mut part.own);
         let mut chunks = part.work.chunks(n_blocks, grain);
@@ -99,9 +123,19 @@ impl<const N: usize> MatMulId<N> {
             let mut blocks = share.blocks(&self.out, 1, BLOCK_ROWS);
             for unit in units {
                 let (pair, rows) = blocks.place(unit);
-                let x = Activations::Rows { start: self.x_row(pair), n: 1 };
-                self.product.block(self.expert(pair)?, rows, x, &mut workspace);
-                finish(self.product.isa, self.gate, &workspace, 0, blocks.row(unit, 0));
+                let x = Activations::Rows {
+                    start: self.x_row(pair),
+                    n: 1,
+                };
+                self.product
+                    .block(self.expert(pair)?, rows, x, &mut workspace);
+                finish(
+                    self.product.isa,
+                    self.gate,
+                    &workspace,
+                    0,
+                    blocks.row(unit, 0),
+                );
             }
         }
         Ok(())
@@ -113,7 +147,10 @@ impl<const N: usize> MatMulId<N> {
         let grain = Self::grain(n_blocks, part.work.n_threads());
         let mut workspace = self.product.workspace(&mut part.own);
         let mut chunks = part.work.chunks(n_blocks, grain);
-        let mut columns = [Routed { input: 0, output: 0 }; BLOCK_COLUMNS];
+        let mut columns = [Routed {
+            input: 0,
+            output: 0,
+        }; BLOCK_COLUMNS];
         while let Some(mut share) = chunks.next() {
             let units = share.units();
             let mut blocks = share.group_blocks(&self.out, groups, BLOCK_ROWS);
@@ -122,7 +159,10 @@ impl<const N: usize> MatMulId<N> {
                 let n_rows = rows.len();
                 for (run, pairs) in groups.rows(expert).chunks(BLOCK_COLUMNS).enumerate() {
                     for ((column, pair), output) in columns.iter_mut().zip(pairs).zip(0..) {
-                        *column = Routed { input: self.x_row(*pair as usize) as u32, output };
+                        *column = Routed {
+                            input: self.x_row(*pair as usize) as u32,
+                            output,
+                        };
                     }
                     let x = Activations::Picked(columns.get(..pairs.len()).unwrap_or_default());
                     self.product.block(expert, rows.clone(), x, &mut workspace);

@@ -12,10 +12,15 @@ use crate::view::{In, Out, ScratchLayout, Table};
 
 /// A gapless copy of any view.
 pub(crate) fn contiguous(_: &Request<'_>) -> Result<Choice, Unsupported> {
-    Ok(Choice::new("contiguous/rows", "rows as they are", ScratchLayout::new(), |args| Copy {
-        x: args.input(0),
-        out: args.output(0),
-    }))
+    Ok(Choice::new(
+        "contiguous/rows",
+        "rows as they are",
+        ScratchLayout::new(),
+        |args| Copy {
+            x: args.input(0),
+            out: args.output(0),
+        },
+    ))
 }
 
 /// A copy in another dtype.
@@ -25,10 +30,15 @@ pub(crate) fn cast(request: &Request<'_>) -> Result<Choice, Unsupported> {
         return contiguous(request);
     }
     if to.is_int() {
-        return Ok(Choice::new("cast/integers", "integers by value", ScratchLayout::new(), |args| CastInts {
-            x: args.input(0),
-            out: args.output(0),
-        }));
+        return Ok(Choice::new(
+            "cast/integers",
+            "integers by value",
+            ScratchLayout::new(),
+            |args| CastInts {
+                x: args.input(0),
+                out: args.output(0),
+            },
+        ));
     }
     Ok(row_map("cast", request, |[x], out: &mut [f32]| {
         if x.len() == out.len() {
@@ -78,17 +88,28 @@ impl Kernel for CastInts {
 /// Tensors joined along an axis.
 pub(crate) fn concat(op: &Concat, _: &Request<'_>) -> Result<Choice, Unsupported> {
     let axis = op.axis;
-    Ok(Choice::new("concat/rows", "rows as they are", ScratchLayout::new(), move |args| {
-        let out = args.output(0);
-        let outer = out.shape().len().saturating_sub(1);
-        Join {
-            inputs: args.inputs.to_vec(),
-            // Rows of the output for each step along the axis; `None` if the axis is inside the rows.
-            inner_rows: (axis < outer).then(|| out.shape().get(axis + 1..outer).unwrap_or_default().iter().product()),
-            axis,
-            out,
-        }
-    }))
+    Ok(Choice::new(
+        "concat/rows",
+        "rows as they are",
+        ScratchLayout::new(),
+        move |args| {
+            let out = args.output(0);
+            let outer = out.shape().len().saturating_sub(1);
+            Join {
+                inputs: args.inputs.to_vec(),
+                // Rows of the output for each step along the axis; `None` if the axis is inside the rows.
+                inner_rows: (axis < outer).then(|| {
+                    out.shape()
+                        .get(axis + 1..outer)
+                        .unwrap_or_default()
+                        .iter()
+                        .product()
+                }),
+                axis,
+                out,
+            }
+        },
+    ))
 }
 
 struct Join {
@@ -127,7 +148,11 @@ impl Kernel for Join {
             }
             let mut target = rows.row_bytes(row);
             for x in &self.inputs {
-                let n_bytes = x.dtype().row_bytes(x.width()).unwrap_or(0).min(target.len());
+                let n_bytes = x
+                    .dtype()
+                    .row_bytes(x.width())
+                    .unwrap_or(0)
+                    .min(target.len());
                 let (mine, rest) = target.split_at_mut(n_bytes);
                 x.copy_row(row, mine);
                 target = rest;
@@ -140,21 +165,32 @@ impl Kernel for Join {
 /// Rows picked by id.
 pub(crate) fn get_rows(request: &Request<'_>) -> Result<Choice, Unsupported> {
     let (table, n_threads) = (request.input(0), request.n_threads());
-    let row_bytes = table.dtype.row_bytes(table.shape.last().bound()).unwrap_or(0);
+    let row_bytes = table
+        .dtype
+        .row_bytes(table.shape.last().bound())
+        .unwrap_or(0);
     let is_packed = request.is_packed(0);
     let mut scratch = ScratchLayout::new();
     let space = scratch.table::<u8>(n_threads, if is_packed { row_bytes } else { 0 });
     let (name, reason) = match (table.dtype.is_int(), is_packed) {
         (true, _) => ("get_rows/integers", "integers as they are"),
         (false, false) => ("get_rows/native", "rows read as F32"),
-        (false, true) => ("get_rows/packed", "rows taken out of their tiles and read as F32"),
+        (false, true) => (
+            "get_rows/packed",
+            "rows taken out of their tiles and read as F32",
+        ),
     };
     Ok(Choice::new(name, reason, scratch, move |args| {
         let (table, ids, out) = (args.input(0), args.input(1), args.output(0));
         // Ids may be shared by the table's batches.
         let lead = out.shape().len().saturating_sub(1);
         let ids = ids.broadcast(out.shape().get(..lead).unwrap_or_default());
-        GetRows { table, ids, out, space: args.table(space) }
+        GetRows {
+            table,
+            ids,
+            out,
+            space: args.table(space),
+        }
     }))
 }
 
@@ -169,9 +205,17 @@ struct GetRows {
 impl GetRows {
     /// Reads a row of a packed table as F32.
     fn read_packed(&self, batch: usize, id: usize, bytes: &mut [u8], out: &mut [f32]) {
-        let (dtype, n_rows, k) = (self.table.dtype(), self.table.grid().from_end(1), self.table.width());
+        let (dtype, n_rows, k) = (
+            self.table.dtype(),
+            self.table.grid().from_end(1),
+            self.table.width(),
+        );
         let matrix = pack::packed_bytes(dtype, n_rows, k).unwrap_or(0);
-        let packed = self.table.packed().get(batch * matrix..(batch + 1) * matrix).unwrap_or_default();
+        let packed = self
+            .table
+            .packed()
+            .get(batch * matrix..(batch + 1) * matrix)
+            .unwrap_or_default();
         let read = pack::unpack(dtype, (n_rows, k), packed, id..id + 1, bytes);
         debug_assert!(read.is_ok(), "{read:?}");
         let read = crate::formats::dequantize_row(dtype, bytes, out);
@@ -191,7 +235,12 @@ impl Kernel for GetRows {
             let batch = row / n_ids;
             let index = self.ids.id(batch, row % n_ids);
             let Some(id) = usize::try_from(index).ok().filter(|id| *id < bound) else {
-                return Err(Fault::IndexOutOfRange { role: "ids", row, index, bound });
+                return Err(Fault::IndexOutOfRange {
+                    role: "ids",
+                    row,
+                    index,
+                    bound,
+                });
             };
             let from = batch * bound + id;
             if is_packed {

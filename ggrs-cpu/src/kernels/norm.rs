@@ -104,7 +104,13 @@ pub(crate) fn rms_norm(op: &RmsNorm, request: &Request<'_>) -> Result<Choice, Un
 /// `(x - mean(x)) / sqrt(var(x) + eps)`.
 pub(crate) fn layer_norm(op: &LayerNorm, request: &Request<'_>) -> Result<Choice, Unsupported> {
     let eps = op.eps.0;
-    Ok(norm("layer_norm/f32", Divisor::Deviation, eps, false, request))
+    Ok(norm(
+        "layer_norm/f32",
+        Divisor::Deviation,
+        eps,
+        false,
+        request,
+    ))
 }
 
 /// `x / max(sqrt(sum(x^2)), eps)`.
@@ -160,14 +166,19 @@ pub(crate) fn add_rms_norm(op: &AddRmsNorm, request: &Request<'_>) -> Result<Cho
     let mut scratch = ScratchLayout::new();
     let space = row_space(&mut scratch, request, &request.input(0), 3);
     let reason = "one pass over both operands";
-    Ok(Choice::new("add_rms_norm/f32", reason, scratch, move |args| AddNorm {
-        a: args.input(0),
-        b: args.input(1),
-        weight: args.input(2),
-        sum: args.output(0),
-        normed: args.output(1),
-        eps,
-        space: args.table(space),
-        isa,
-    }))
+    Ok(Choice::new(
+        "add_rms_norm/f32",
+        reason,
+        scratch,
+        move |args| AddNorm {
+            a: args.input(0),
+            b: args.input(1),
+            weight: args.input(2),
+            sum: args.output(0),
+            normed: args.output(1),
+            eps,
+            space: args.table(space),
+            isa,
+        },
+    ))
 }

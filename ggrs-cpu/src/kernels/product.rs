@@ -40,7 +40,10 @@ enum Form {
 
 impl Form {
     fn of(request: &Request<'_>, operand: usize) -> Self {
-        match (request.is_packed(operand), request.input(operand).dtype.is_block()) {
+        match (
+            request.is_packed(operand),
+            request.input(operand).dtype.is_block(),
+        ) {
             (true, true) => Self::PackedBlocks,
             (true, false) => Self::PackedFloats,
             (false, _) => Self::Native,
@@ -78,16 +81,29 @@ pub(crate) struct Layout<const N: usize> {
 
 impl<const N: usize> Layout<N> {
     /// The memory of a product whose blocks have up to `n_columns` activations.
-    pub(crate) fn new(request: &Request<'_>, n_columns: usize, scratch: &mut ScratchLayout) -> Self {
+    pub(crate) fn new(
+        request: &Request<'_>,
+        n_columns: usize,
+        scratch: &mut ScratchLayout,
+    ) -> Self {
         let forms = std::array::from_fn(|i| Form::of(request, i));
         let x = request.input(N);
         let k = x.shape.last().bound();
-        let n_rows = x.shape.leading(1).iter().map(|d| d.bound()).product::<usize>();
+        let n_rows = x
+            .shape
+            .leading(1)
+            .iter()
+            .map(|d| d.bound())
+            .product::<usize>();
         let quantized = forms.contains(&Form::PackedBlocks);
         let floats = forms.iter().any(|f| *f != Form::PackedBlocks);
         let converted = floats && !is_plain(&x);
         let native = if forms.contains(&Form::Native) {
-            if n_columns < TILED_COLUMNS { k } else { 2 * BLOCK_ROWS * k }
+            if n_columns < TILED_COLUMNS {
+                k
+            } else {
+                2 * BLOCK_ROWS * k
+            }
         } else {
             0
         };
@@ -106,13 +122,21 @@ impl<const N: usize> Layout<N> {
     pub(crate) fn name(&self, family: &str, request: &Request<'_>) -> (String, &'static str) {
         let dtype = request.input(0).dtype.name().to_lowercase();
         let form = self.forms.first().copied().unwrap_or(Form::Native);
-        (format!("{family}/{dtype}/{}/{}", form.name(), request.isa()), form.reason())
+        (
+            format!("{family}/{dtype}/{}/{}", form.name(), request.isa()),
+            form.reason(),
+        )
     }
 
     /// The operands and working memory of a step.
     pub(crate) fn build(&self, args: &Args<'_>, isa: Isa) -> Product<N> {
         Product {
-            banks: std::array::from_fn(|i| Bank::new(args.input(i), self.forms.get(i).copied().unwrap_or(Form::Native))),
+            banks: std::array::from_fn(|i| {
+                Bank::new(
+                    args.input(i),
+                    self.forms.get(i).copied().unwrap_or(Form::Native),
+                )
+            }),
             x: args.input(N),
             quantized: self.quantized,
             converted: self.converted,
@@ -183,10 +207,7 @@ pub(crate) struct Workspace<'a, const N: usize> {
 #[derive(Clone, Copy)]
 pub(crate) enum Activations<'a> {
     /// Neighbouring rows.
-    Rows {
-        start: usize,
-        n: usize,
-    },
+    Rows { start: usize, n: usize },
     /// Any rows; `output` counts from 0.
     Picked(&'a [Routed]),
 }
@@ -209,11 +230,6 @@ impl Activations<'_> {
 }
 
 impl<const N: usize> Product<N> {
-    /// Rows of a matrix of weights.
-    pub(crate) fn n_rows(&self) -> usize {
-        self.banks.first().map_or(0, |b| b.n_rows)
-    }
-
     /// Must activations be prepared before they are multiplied?
     pub(crate) const fn prepares(&self) -> bool {
         self.quantized || self.converted
@@ -225,16 +241,22 @@ impl<const N: usize> Product<N> {
         let rows = share.units();
         let k = self.x.width();
         if self.converted {
-            for (row, out) in rows.clone().zip(share.table(&self.floats, 1).chunks_exact_mut(k.max(1))) {
+            for (row, out) in rows
+                .clone()
+                .zip(share.table(&self.floats, 1).chunks_exact_mut(k.max(1)))
+            {
                 self.x.read_row(row, out);
             }
         }
         if self.quantized {
             let space = part.own.row(&self.own);
             let space = space.get_mut(..k).unwrap_or_default();
-            let groups = share.table(&self.groups, 1).chunks_exact_mut((k / GROUP_ELEMS).max(1));
+            let groups = share
+                .table(&self.groups, 1)
+                .chunks_exact_mut((k / GROUP_ELEMS).max(1));
             for (row, groups) in rows.zip(groups) {
-                let quantized = pack::quantize_activations(self.isa, self.x.row_f32(row, space), groups);
+                let quantized =
+                    pack::quantize_activations(self.isa, self.x.row_f32(row, space), groups);
                 debug_assert!(quantized.is_ok(), "{quantized:?}");
             }
         }
@@ -249,7 +271,9 @@ impl<const N: usize> Product<N> {
         };
         let mut rest = blocks;
         let blocks = std::array::from_fn(|_| {
-            let (block, others) = std::mem::take(&mut rest).split_at_mut_checked(BLOCK).unwrap_or_default();
+            let (block, others) = std::mem::take(&mut rest)
+                .split_at_mut_checked(BLOCK)
+                .unwrap_or_default();
             rest = others;
             block
         });
@@ -258,7 +282,11 @@ impl<const N: usize> Product<N> {
 
     /// All activations as F32 rows.
     fn floats(&self) -> &[f32] {
-        if self.converted { self.floats.read() } else { self.x.values() }
+        if self.converted {
+            self.floats.read()
+        } else {
+            self.x.values()
+        }
     }
 
     /// Computes one block for each bank: rows `rows` (up to 32) of matrix `matrix`, up to 128 activations. Value
@@ -272,15 +300,29 @@ impl<const N: usize> Product<N> {
     ) {
         for (bank, block) in self.banks.iter().zip(&mut workspace.blocks) {
             let n_values = rows.len() * activations.len();
-            let Some(out) = block.get_mut(..n_values) else { continue };
+            let Some(out) = block.get_mut(..n_values) else {
+                continue;
+            };
             if bank.k == 0 {
                 out.fill(0.0);
             } else if bank.form == Form::Native {
-                self.native_block(bank, matrix, rows.clone(), activations, workspace.weights, out);
+                self.native_block(
+                    bank,
+                    matrix,
+                    rows.clone(),
+                    activations,
+                    workspace.weights,
+                    out,
+                );
             } else if let Some(tiles) = bank.packed(matrix, &rows) {
                 let inputs = match bank.form {
-                    Form::PackedBlocks => QuantizedRows::new(self.groups.read(), bank.k).ok().map(Inputs::Quantized),
-                    _ => Some(Inputs::Floats { values: self.floats(), k: bank.k }),
+                    Form::PackedBlocks => QuantizedRows::new(self.groups.read(), bank.k)
+                        .ok()
+                        .map(Inputs::Quantized),
+                    _ => Some(Inputs::Floats {
+                        values: self.floats(),
+                        k: bank.k,
+                    }),
                 };
                 multiply(self.isa, &tiles, inputs, activations, out);
             }
@@ -315,39 +357,72 @@ impl<const N: usize> Product<N> {
             return;
         }
         let (plain, rest) = space.split_at_mut((BLOCK_ROWS * k).min(space.len()));
-        let Some(plain) = plain.get_mut(..n_rows * k) else { return };
+        let Some(plain) = plain.get_mut(..n_rows * k) else {
+            return;
+        };
         for (row, plain) in rows.zip(plain.chunks_exact_mut(k)) {
             bank.weights.read_row(weight_row(row), plain);
         }
         let n_tiles = pack::tile_count(n_rows);
-        let Some(tiles) = rest.get_mut(..n_tiles * TILE_ROWS * k) else { return };
+        let Some(tiles) = rest.get_mut(..n_tiles * TILE_ROWS * k) else {
+            return;
+        };
         let tiles: &mut [u8] = bytemuck::cast_slice_mut(tiles);
-        let packed = pack::pack(DType::F32, (n_rows, k), bytemuck::cast_slice(plain), 0..n_tiles, tiles);
+        let packed = pack::pack(
+            DType::F32,
+            (n_rows, k),
+            bytemuck::cast_slice(plain),
+            0..n_tiles,
+            tiles,
+        );
         debug_assert!(packed.is_ok(), "{packed:?}");
         if let Ok(tiles) = PackedMatrix::new(DType::F32, n_rows, k, tiles) {
-            multiply(self.isa, &tiles, Some(Inputs::Floats { values: x, k }), activations, out);
+            multiply(
+                self.isa,
+                &tiles,
+                Some(Inputs::Floats { values: x, k }),
+                activations,
+                out,
+            );
         }
     }
 }
 
 /// All rows of a small packed matrix times activations.
-fn multiply(isa: Isa, tiles: &PackedMatrix<'_>, inputs: Option<Inputs<'_>>, activations: Activations<'_>, out: &mut [f32]) {
+fn multiply(
+    isa: Isa,
+    tiles: &PackedMatrix<'_>,
+    inputs: Option<Inputs<'_>>,
+    activations: Activations<'_>,
+    out: &mut [f32],
+) {
     let n_rows = tiles.n_rows();
-    let mut dense = [Routed { input: 0, output: 0 }; BLOCK_COLUMNS];
+    let mut dense = [Routed {
+        input: 0,
+        output: 0,
+    }; BLOCK_COLUMNS];
     let columns = match activations {
         Activations::Picked(list) => list,
         Activations::Rows { start, n } => {
             for (i, column) in dense.iter_mut().enumerate().take(n) {
-                *column = Routed { input: (start + i) as u32, output: i as u32 };
+                *column = Routed {
+                    input: (start + i) as u32,
+                    output: i as u32,
+                };
             }
             dense.get(..n).unwrap_or_default()
         }
     };
     let n_columns = columns.len();
     let result = match (inputs, Output::new(out, n_columns, n_rows, n_rows)) {
-        (Some(inputs), Ok(mut output)) => {
-            gemm::matmul(isa, tiles, 0..tiles.n_tiles(), &inputs, Columns::Routed(columns), &mut output)
-        }
+        (Some(inputs), Ok(mut output)) => gemm::matmul(
+            isa,
+            tiles,
+            0..tiles.n_tiles(),
+            &inputs,
+            Columns::Routed(columns),
+            &mut output,
+        ),
         _ => return,
     };
     debug_assert!(result.is_ok(), "{result:?}");

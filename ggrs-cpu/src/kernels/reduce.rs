@@ -8,7 +8,7 @@ use crate::isa::Isa;
 use crate::kernel::{Choice, Kernel, Request};
 use crate::math;
 use crate::part::Part;
-use crate::view::{In, Out, ScratchLayout, Table};
+use crate::view::{Blocks, In, Out, ScratchLayout, Table};
 
 /// Columns that are summed together when the axis is not the last.
 const COLUMNS: usize = 128;
@@ -28,25 +28,40 @@ pub(crate) fn reduce(op: &Reduce, request: &Request<'_>) -> Result<Choice, Unsup
     let mut scratch = ScratchLayout::new();
     let space = scratch.table(request.n_threads(), if gapless { 0 } else { width });
     if axis + 1 == rank {
-        return Ok(Choice::new(format!("{}/row", op.stem()), "along the rows", scratch, move |args| SumRow {
-            x: args.input(0),
-            out: args.output(0),
-            space: args.table(space),
-            factor,
-            isa,
-        }));
+        return Ok(Choice::new(
+            format!("{}/row", op.stem()),
+            "along the rows",
+            scratch,
+            move |args| SumRow {
+                x: args.input(0),
+                out: args.output(0),
+                space: args.table(space),
+                factor,
+                isa,
+            },
+        ));
     }
-    Ok(Choice::new(format!("{}/across", op.stem()), "across the rows", scratch, move |args| {
-        let x = args.input(0);
-        SumAcross {
-            inner_rows: x.shape().get(axis + 1..rank.saturating_sub(1)).unwrap_or_default().iter().product(),
-            size,
-            out: args.output(0),
-            space: args.table(space),
-            x,
-            factor,
-        }
-    }))
+    Ok(Choice::new(
+        format!("{}/across", op.stem()),
+        "across the rows",
+        scratch,
+        move |args| {
+            let x = args.input(0);
+            SumAcross {
+                inner_rows: x
+                    .shape()
+                    .get(axis + 1..rank.saturating_sub(1))
+                    .unwrap_or_default()
+                    .iter()
+                    .product(),
+                size,
+                out: args.output(0),
+                space: args.table(space),
+                x,
+                factor,
+            }
+        },
+    ))
 }
 
 struct SumRow {
@@ -82,8 +97,7 @@ struct SumAcross {
 
 impl Kernel for SumAcross {
     fn run(&self, _: usize, part: &mut Part<'_>) -> Result<(), Fault> {
-        let n_blocks = self.out.n_rows() * self.out.width().div_ceil(COLUMNS);
-        let mut share = part.work.even(n_blocks);
+        let mut share = part.work.even(Blocks::count(&self.out, 1, COLUMNS));
         let units = share.units();
         let mut blocks = share.blocks(&self.out, 1, COLUMNS);
         let space = part.own.row(&self.space);
@@ -93,7 +107,11 @@ impl Kernel for SumAcross {
             let mut totals = [0.0_f64; COLUMNS];
             for i in 0..self.size {
                 let from = (outer * self.size + i) * self.inner_rows + inner;
-                let x = self.x.row_f32(from, space).get(columns.clone()).unwrap_or_default();
+                let x = self
+                    .x
+                    .row_f32(from, space)
+                    .get(columns.clone())
+                    .unwrap_or_default();
                 for (total, x) in totals.iter_mut().zip(x) {
                     *total += f64::from(*x);
                 }
@@ -108,11 +126,19 @@ impl Kernel for SumAcross {
 
 /// Running sums along the rows.
 pub(crate) fn cumsum(request: &Request<'_>) -> Result<Choice, Unsupported> {
-    debug_assert!(request.input(0).dtype == DType::F32, "inference lets only F32 in");
-    Ok(Choice::new("cumsum/row", "along the rows", ScratchLayout::new(), |args| CumSum {
-        x: args.input(0),
-        out: args.output(0),
-    }))
+    debug_assert!(
+        request.input(0).dtype == DType::F32,
+        "inference lets only F32 in"
+    );
+    Ok(Choice::new(
+        "cumsum/row",
+        "along the rows",
+        ScratchLayout::new(),
+        |args| CumSum {
+            x: args.input(0),
+            out: args.output(0),
+        },
+    ))
 }
 
 struct CumSum {

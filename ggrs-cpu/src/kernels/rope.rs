@@ -83,15 +83,17 @@ pub(crate) fn rope(op: &Rope, request: &Request<'_>) -> Result<Choice, Unsupport
     let row = n_rot.saturating_add(width.saturating_mul(2));
     let space = scratch.table(request.n_threads(), row);
     let reason = "angles in F64, once for all heads";
-    Ok(Choice::new("rope/f32", reason, scratch, move |args| Rotate {
-        x: args.input(0),
-        positions: args.input(1),
-        factors: factored.then(|| args.input(2)),
-        out: args.output(0),
-        mode,
-        n_rot,
-        angles: angles.clone(),
-        space: args.table(space),
-        isa,
+    Ok(Choice::new("rope/f32", reason, scratch, move |args| {
+        Rotate {
+            x: args.input(0),
+            positions: args.input(1),
+            factors: factored.then(|| args.input(2)),
+            out: args.output(0),
+            mode,
+            n_rot,
+            angles: angles.clone(),
+            space: args.table(space),
+            isa,
+        }
     }))
 }

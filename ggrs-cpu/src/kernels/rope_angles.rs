@@ -104,6 +104,8 @@ fn kept_share(op: &Rope, pair: usize) -> f64 {
         op.n_rot as f64 * (wavelength / (2.0 * PI)).ln() / (2.0 * base)
     };
     let low = pair_that_turns(yarn.beta_fast.0).floor().max(0.0);
-    let high = pair_that_turns(yarn.beta_slow.0).ceil().min(op.n_rot as f64 - 1.0);
+    let high = pair_that_turns(yarn.beta_slow.0)
+        .ceil()
+        .min(op.n_rot as f64 - 1.0);
     1.0 - ((pair as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0)
 }

@@ -15,7 +15,11 @@ use crate::view::{In, Out, ScratchLayout, Table};
 
 /// Faults if a row holds a NaN.
 fn check(role: &'static str, row: usize, x: &[f32]) -> Result<(), Fault> {
-    if x.iter().any(|x| x.is_nan()) { Err(Fault::NotANumber { role, row }) } else { Ok(()) }
+    if x.iter().any(|x| x.is_nan()) {
+        Err(Fault::NotANumber { role, row })
+    } else {
+        Ok(())
+    }
 }
 
 /// Larger first.
@@ -27,7 +31,13 @@ fn descending(a: f32, b: f32) -> Ordering {
 fn largest(x: &[f32], order: &mut [i32], k: usize) {
     /// Up to here a sorted list of the best so far is faster than sorting.
     const LIST: usize = 32;
-    let value = |i: i32| usize::try_from(i).ok().and_then(|i| x.get(i)).copied().unwrap_or(f32::NEG_INFINITY);
+    let value = |i: i32| {
+        usize::try_from(i)
+            .ok()
+            .and_then(|i| x.get(i))
+            .copied()
+            .unwrap_or(f32::NEG_INFINITY)
+    };
     if k > LIST {
         for (i, o) in (0_i32..).zip(order.iter_mut()) {
             *o = i;
@@ -58,13 +68,18 @@ pub(crate) fn top_k(op: &TopK, request: &Request<'_>) -> Result<Choice, Unsuppor
     let mut scratch = ScratchLayout::new();
     let order = scratch.table::<i32>(request.n_threads(), request.input(0).shape.last().bound());
     let k = op.k;
-    Ok(Choice::new("top_k/rows", "each row for itself", scratch, move |args| LargestRows {
-        x: args.input(0),
-        values: args.output(0),
-        positions: args.output(1),
-        order: args.table(order),
-        k,
-    }))
+    Ok(Choice::new(
+        "top_k/rows",
+        "each row for itself",
+        scratch,
+        move |args| LargestRows {
+            x: args.input(0),
+            values: args.output(0),
+            positions: args.output(1),
+            order: args.table(order),
+            k,
+        },
+    ))
 }
 
 struct LargestRows {
@@ -78,15 +93,25 @@ struct LargestRows {
 impl Kernel for LargestRows {
     fn run(&self, _: usize, part: &mut Part<'_>) -> Result<(), Fault> {
         let mut share = part.work.even(self.values.n_rows());
-        let (mut values, mut positions) = share.rows_of_two((&self.values, 1), (&self.positions, 1));
+        let (mut values, mut positions) =
+            share.rows_of_two((&self.values, 1), (&self.positions, 1));
         let order = part.own.row(&self.order);
         for row in values.range() {
             let x = self.x.row::<f32>(row);
             check("x", row, x)?;
             largest(x, order, self.k);
-            for ((value, position), i) in values.row(row).iter_mut().zip(positions.row(row)).zip(&*order) {
+            for ((value, position), i) in values
+                .row(row)
+                .iter_mut()
+                .zip(positions.row(row))
+                .zip(&*order)
+            {
                 *position = *i;
-                *value = usize::try_from(*i).ok().and_then(|i| x.get(i)).copied().unwrap_or(f32::NAN);
+                *value = usize::try_from(*i)
+                    .ok()
+                    .and_then(|i| x.get(i))
+                    .copied()
+                    .unwrap_or(f32::NAN);
             }
         }
         Ok(())
@@ -96,11 +121,16 @@ impl Kernel for LargestRows {
 /// The order that sorts each row.
 pub(crate) fn argsort(op: &Argsort, _: &Request<'_>) -> Result<Choice, Unsupported> {
     let order = op.order;
-    Ok(Choice::new("argsort/rows", "each row for itself", ScratchLayout::new(), move |args| SortRows {
-        x: args.input(0),
-        out: args.output(0),
-        order,
-    }))
+    Ok(Choice::new(
+        "argsort/rows",
+        "each row for itself",
+        ScratchLayout::new(),
+        move |args| SortRows {
+            x: args.input(0),
+            out: args.output(0),
+            order,
+        },
+    ))
 }
 
 struct SortRows {
@@ -120,11 +150,21 @@ impl Kernel for SortRows {
             for (i, o) in (0..).zip(out.iter_mut()) {
                 *o = i;
             }
-            let value = |i: &i32| usize::try_from(*i).ok().and_then(|i| x.get(i)).copied().unwrap_or(0.0);
+            let value = |i: &i32| {
+                usize::try_from(*i)
+                    .ok()
+                    .and_then(|i| x.get(i))
+                    .copied()
+                    .unwrap_or(0.0)
+            };
             // Positions settle ties, so the order is that of a stable sort.
             out.sort_unstable_by(|a, b| {
                 let larger_first = descending(value(a), value(b));
-                let order = if self.order == SortOrder::Descending { larger_first } else { larger_first.reverse() };
+                let order = if self.order == SortOrder::Descending {
+                    larger_first
+                } else {
+                    larger_first.reverse()
+                };
                 order.then(a.cmp(b))
             });
         }
@@ -135,11 +175,16 @@ impl Kernel for SortRows {
 /// The position of the largest of each row.
 pub(crate) fn argmax(request: &Request<'_>) -> Result<Choice, Unsupported> {
     let isa = request.isa();
-    Ok(Choice::new("argmax/rows", "each row for itself", ScratchLayout::new(), move |args| LargestOfRows {
-        x: args.input(0),
-        out: args.output(0),
-        isa,
-    }))
+    Ok(Choice::new(
+        "argmax/rows",
+        "each row for itself",
+        ScratchLayout::new(),
+        move |args| LargestOfRows {
+            x: args.input(0),
+            out: args.output(0),
+            isa,
+        },
+    ))
 }
 
 struct LargestOfRows {
@@ -165,21 +210,29 @@ impl Kernel for LargestOfRows {
 }
 
 /// The router: probabilities, the largest, their weights.
-pub(crate) fn route_experts(op: &RouteExperts, request: &Request<'_>) -> Result<Choice, Unsupported> {
+pub(crate) fn route_experts(
+    op: &RouteExperts,
+    request: &Request<'_>,
+) -> Result<Choice, Unsupported> {
     let n_experts = request.input(0).shape.last().bound();
     let mut scratch = ScratchLayout::new();
     let order = scratch.table::<i32>(request.n_threads(), n_experts);
     let space = scratch.table::<f32>(request.n_threads(), n_experts);
     let (op, isa) = (op.clone(), request.isa());
-    Ok(Choice::new("route_experts/rows", "each token for itself", scratch, move |args| Router {
-        logits: args.input(0),
-        weights: args.output(0),
-        ids: args.output(1),
-        order: args.table(order),
-        space: args.table(space),
-        op: op.clone(),
-        isa,
-    }))
+    Ok(Choice::new(
+        "route_experts/rows",
+        "each token for itself",
+        scratch,
+        move |args| Router {
+            logits: args.input(0),
+            weights: args.output(0),
+            ids: args.output(1),
+            order: args.table(order),
+            space: args.table(space),
+            op: op.clone(),
+            isa,
+        },
+    ))
 }
 
 struct Router {
@@ -210,7 +263,10 @@ impl Router {
             }
         };
         for (weight, id) in weights.iter_mut().zip(ids) {
-            *weight = usize::try_from(*id).ok().and_then(|id| space.get(id)).map_or(f32::NAN, |p| p / total);
+            *weight = usize::try_from(*id)
+                .ok()
+                .and_then(|id| space.get(id))
+                .map_or(f32::NAN, |p| p / total);
         }
         let mut factor = self.op.scale.0;
         if self.op.normalise {

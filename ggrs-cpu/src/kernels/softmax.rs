@@ -54,16 +54,21 @@ pub(crate) fn softmax(op: &Softmax, request: &Request<'_>) -> Result<Choice, Uns
     let width = if copied { x.shape.last().bound() } else { 0 };
     let mut scratch = ScratchLayout::new();
     let space = scratch.table(request.n_threads(), width.saturating_mul(3));
-    Ok(Choice::new("softmax/f32", "rows in F32", scratch, move |args| {
-        let x = args.input(0);
-        SoftmaxRows {
-            x,
-            mask: masked.then(|| args.input(mask_at).broadcast(x.shape())),
-            sinks: sunk.then(|| args.input(sinks_at)),
-            out: args.output(0),
-            scale,
-            space: args.table(space),
-            isa,
-        }
-    }))
+    Ok(Choice::new(
+        "softmax/f32",
+        "rows in F32",
+        scratch,
+        move |args| {
+            let x = args.input(0);
+            SoftmaxRows {
+                x,
+                mask: masked.then(|| args.input(mask_at).broadcast(x.shape())),
+                sinks: sunk.then(|| args.input(sinks_at)),
+                out: args.output(0),
+                scale,
+                space: args.table(space),
+                isa,
+            }
+        },
+    ))
 }

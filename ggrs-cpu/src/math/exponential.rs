@@ -37,12 +37,15 @@ pub(crate) fn exp<L: Lanes>(lanes: L, x: L::Floats) -> L::Floats {
     let p = polynomial(
         lanes,
         r,
-        [0.5, 0.166_665_77, 0.041_666_556, 8.363_195e-3, 1.392_620_3e-3],
+        [
+            0.5,
+            0.166_665_77,
+            0.041_666_556,
+            8.363_195e-3,
+            1.392_620_3e-3,
+        ],
     );
-    let e = lanes.add(
-        lanes.mul_add(lanes.mul(r, r), p, r),
-        lanes.splat(1.0),
-    );
+    let e = lanes.add(lanes.mul_add(lanes.mul(r, r), p, r), lanes.splat(1.0));
     lanes.scale_by_power(e, n)
 }
 
@@ -70,14 +73,17 @@ pub(crate) fn tanh<L: Lanes>(lanes: L, x: L::Floats) -> L::Floats {
     let p = polynomial(
         lanes,
         z,
-        [-0.333_333_3, 0.133_327_7, -0.053_850_91, 0.020_997_18, -6.096_714e-3],
+        [
+            -0.333_333_3,
+            0.133_327_7,
+            -0.053_850_91,
+            0.020_997_18,
+            -6.096_714e-3,
+        ],
     );
     let near = lanes.mul_add(lanes.mul(x, z), p, x);
     let e = exp(lanes, lanes.add(size, size));
-    let far = lanes.sub(
-        one,
-        lanes.div(lanes.splat(2.0), lanes.add(e, one)),
-    );
+    let far = lanes.sub(one, lanes.div(lanes.splat(2.0), lanes.add(e, one)));
     let far = lanes.if_less(x, zero, negate(lanes, far), far);
     lanes.if_less(size, lanes.splat(0.625), near, far)
 }
@@ -94,7 +100,13 @@ pub(super) fn softplus<L: Lanes>(lanes: L, x: L::Floats) -> L::Floats {
     let p = polynomial(
         lanes,
         z,
-        [0.666_666_7, 0.399_997_06, 0.285_923_6, 0.217_065_76, 0.232_243_3],
+        [
+            0.666_666_7,
+            0.399_997_06,
+            0.285_923_6,
+            0.217_065_76,
+            0.232_243_3,
+        ],
     );
     let log = lanes.mul_add(lanes.mul(s, z), p, lanes.mul(s, two));
     // The limit first: a NaN in the second operand stays.

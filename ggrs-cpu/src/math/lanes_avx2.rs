@@ -87,11 +87,7 @@ impl Lanes for Avx2 {
         if to.len() >= N {
             simd!(_mm256_storeu_ps(to.as_mut_ptr(), x));
         } else {
-            simd!(_mm256_maskstore_ps(
-                to.as_mut_ptr(),
-                self.mask(to.len()),
-                x
-            ));
+            simd!(_mm256_maskstore_ps(to.as_mut_ptr(), self.mask(to.len()), x));
         }
     }
 
@@ -178,11 +174,7 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn if_less(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
-        simd!(_mm256_blendv_ps(
-            no,
-            yes,
-            _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)
-        ))
+        simd!(_mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
     }
 
     #[inline(always)]

@@ -72,12 +72,7 @@ fn read_q4_0<L: Lanes>(lanes: L, bytes: &[u8], out: &mut [f32]) {
 
 /// Reads a gapless row as F32; for formats without a fast path says so and does nothing.
 #[inline(always)]
-fn read_row_lanes<L: Lanes>(
-    lanes: L,
-    dtype: DType,
-    bytes: &[u8],
-    out: &mut [f32],
-) -> bool {
+fn read_row_lanes<L: Lanes>(lanes: L, dtype: DType, bytes: &[u8], out: &mut [f32]) -> bool {
     match dtype {
         DType::F32 => {
             for (x, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {

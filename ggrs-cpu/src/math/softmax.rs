@@ -46,7 +46,9 @@ impl Task for SoftmaxRow<'_> {
         largest = largest.max(lanes.largest(maxima));
         if largest == f32::NEG_INFINITY {
             // A NaN is never the largest, but must not become a 0.
-            out.iter_mut().filter(|o| !o.is_nan()).for_each(|o| *o = 0.0);
+            out.iter_mut()
+                .filter(|o| !o.is_nan())
+                .for_each(|o| *o = 0.0);
             return;
         }
         let shift = lanes.splat(largest);
@@ -147,7 +149,10 @@ impl Task for MergeScores<'_> {
             sums,
             stride,
         } = self.rows;
-        let rows = max.iter_mut().zip(total).zip(sums.chunks_mut(stride.max(1)));
+        let rows = max
+            .iter_mut()
+            .zip(total)
+            .zip(sums.chunks_mut(stride.max(1)));
         for (scores, ((max, total), sums)) in self.scores.chunks_exact_mut(self.width).zip(rows) {
             let mut maxima = lanes.splat(*max);
             for scores in scores.chunks_exact(L::N) {
@@ -156,7 +161,10 @@ impl Task for MergeScores<'_> {
             let largest = lanes.largest(maxima);
             if largest == f32::NEG_INFINITY {
                 // Nothing is seen yet; a NaN is never the largest, but must not become a 0.
-                scores.iter_mut().filter(|s| !s.is_nan()).for_each(|s| *s = 0.0);
+                scores
+                    .iter_mut()
+                    .filter(|s| !s.is_nan())
+                    .for_each(|s| *s = 0.0);
                 *total += scores.iter().sum::<f32>();
                 continue;
             }

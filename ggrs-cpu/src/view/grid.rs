@@ -22,15 +22,31 @@ impl Grid {
     fn from_parts(shape: &[usize], steps: &[usize]) -> Self {
         let (mut sizes, mut strides) = ([1; MAX_RANK], [0; MAX_RANK]);
         let rank = shape.len().min(MAX_RANK);
-        for ((size, stride), (n, step)) in sizes.iter_mut().zip(&mut strides).zip(shape.iter().zip(steps)) {
+        for ((size, stride), (n, step)) in sizes
+            .iter_mut()
+            .zip(&mut strides)
+            .zip(shape.iter().zip(steps))
+        {
             (*size, *stride) = (*n, *step);
         }
         let outer = rank.saturating_sub(1);
-        let mut grid = Self { rank, sizes, strides, n_rows: 1, row_step: None };
+        let mut grid = Self {
+            rank,
+            sizes,
+            strides,
+            n_rows: 1,
+            row_step: None,
+        };
         // Axes of size 1 say nothing; the others must each step over exactly the ones after it.
         let mut step: Option<usize> = None;
         let mut uniform = true;
-        for (size, stride) in sizes.iter().zip(&strides).take(outer).rev().filter(|(size, _)| **size != 1) {
+        for (size, stride) in sizes
+            .iter()
+            .zip(&strides)
+            .take(outer)
+            .rev()
+            .filter(|(size, _)| **size != 1)
+        {
             match step {
                 None => step = Some(*stride),
                 Some(inner) => uniform &= *stride == inner.saturating_mul(grid.n_rows),
@@ -53,7 +69,11 @@ impl Grid {
 
     /// The size of an axis counted from the end (0 is the last); 1 if there is none.
     pub(crate) fn from_end(&self, i: usize) -> usize {
-        self.rank.checked_sub(i + 1).and_then(|axis| self.sizes.get(axis)).copied().unwrap_or(1)
+        self.rank
+            .checked_sub(i + 1)
+            .and_then(|axis| self.sizes.get(axis))
+            .copied()
+            .unwrap_or(1)
     }
 
     /// Rows: the product of all sizes but the last.
@@ -73,7 +93,11 @@ impl Grid {
 
     /// Elements between neighbours in a row.
     pub(crate) fn elem_step(&self) -> usize {
-        match self.rank.checked_sub(1).and_then(|axis| self.strides.get(axis)) {
+        match self
+            .rank
+            .checked_sub(1)
+            .and_then(|axis| self.strides.get(axis))
+        {
             Some(step) if self.width() > 1 => *step,
             _ => 1,
         }
@@ -122,7 +146,11 @@ impl Grid {
     /// The first `width` columns.
     pub(crate) fn with_width(&self, width: usize) -> Self {
         let mut sizes = self.sizes;
-        if let Some(last) = self.rank.checked_sub(1).and_then(|axis| sizes.get_mut(axis)) {
+        if let Some(last) = self
+            .rank
+            .checked_sub(1)
+            .and_then(|axis| sizes.get_mut(axis))
+        {
             *last = width;
         }
         Self { sizes, ..*self }
@@ -130,7 +158,11 @@ impl Grid {
 
     /// The same elements with axes in the order `axes`.
     pub(crate) fn permute(&self, axes: &[usize]) -> Self {
-        let pick = |of: &[usize]| axes.iter().filter_map(|&a| of.get(a).copied()).collect::<Vec<_>>();
+        let pick = |of: &[usize]| {
+            axes.iter()
+                .filter_map(|&a| of.get(a).copied())
+                .collect::<Vec<_>>()
+        };
         Self::from_parts(&pick(self.shape()), &pick(self.strides()))
     }
 
@@ -138,9 +170,14 @@ impl Grid {
     pub(crate) fn broadcast(&self, shape: &[usize]) -> Self {
         let lead = shape.len().saturating_sub(self.rank);
         let strides: Vec<usize> = (0..shape.len())
-            .map(|axis| match axis.checked_sub(lead).map(|a| (self.sizes.get(a), self.strides.get(a))) {
-                Some((Some(size), Some(stride))) if *size != 1 => *stride,
-                _ => 0,
+            .map(|axis| {
+                match axis
+                    .checked_sub(lead)
+                    .map(|a| (self.sizes.get(a), self.strides.get(a)))
+                {
+                    Some((Some(size), Some(stride))) if *size != 1 => *stride,
+                    _ => 0,
+                }
             })
             .collect();
         Self::from_parts(shape, &strides)
@@ -157,7 +194,11 @@ mod tests {
 
     #[test]
     fn rows_are_found_by_number_and_by_index() {
-        for g in [grid(&[2, 3, 4], &[12, 4, 1]), grid(&[2, 3, 4], &[4, 8, 1]), grid(&[2, 3, 4], &[0, 4, 1])] {
+        for g in [
+            grid(&[2, 3, 4], &[12, 4, 1]),
+            grid(&[2, 3, 4], &[4, 8, 1]),
+            grid(&[2, 3, 4], &[0, 4, 1]),
+        ] {
             let s = g.strides().to_vec();
             for (row, (i, j)) in (0..2).flat_map(|i| (0..3).map(move |j| (i, j))).enumerate() {
                 assert_eq!(g.row_offset(row), i * s[0] + j * s[1]);

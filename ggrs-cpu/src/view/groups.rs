@@ -17,8 +17,15 @@ pub(crate) struct GroupsSlot {
 impl GroupsSlot {
     /// For `n_rows` rows in `n_groups` groups.
     pub(crate) fn new(scratch: &mut ScratchLayout, n_groups: usize, n_rows: usize) -> Self {
-        let width = n_rows.saturating_mul(2).saturating_add(n_groups).saturating_add(1);
-        Self { table: scratch.table(1, width), n_groups, n_rows }
+        let width = n_rows
+            .saturating_mul(2)
+            .saturating_add(n_groups)
+            .saturating_add(1);
+        Self {
+            table: scratch.table(1, width),
+            n_groups,
+            n_rows,
+        }
     }
 }
 
@@ -33,7 +40,11 @@ pub(crate) struct Groups {
 impl Groups {
     /// The groups in a step's working memory.
     pub(crate) fn new(scratch: &Scratch, slot: GroupsSlot) -> Self {
-        Self { table: scratch.table(slot.table), n_groups: slot.n_groups, n_rows: slot.n_rows }
+        Self {
+            table: scratch.table(slot.table),
+            n_groups: slot.n_groups,
+            n_rows: slot.n_rows,
+        }
     }
 
     /// Sorts the rows, in their order within a group. The share must hold the one unit that a phase of its own has; the
@@ -41,7 +52,11 @@ impl Groups {
     ///
     /// # Errors
     /// What `group_of` finds wrong. It must give groups below the number of groups.
-    pub(crate) fn sort<E>(&self, share: &mut Share, group_of: impl Fn(usize) -> Result<usize, E>) -> Result<(), E> {
+    pub(crate) fn sort<E>(
+        &self,
+        share: &mut Share,
+        group_of: impl Fn(usize) -> Result<usize, E>,
+    ) -> Result<(), E> {
         let table = share.table(&self.table, 1);
         if table.is_empty() {
             return Ok(());
@@ -74,9 +89,15 @@ impl Groups {
 
     /// The rows of a group.
     pub(crate) fn rows(&self, group: usize) -> &[u32] {
-        let (starts, lists) = self.table.read().split_at_checked(self.n_groups + 1).unwrap_or_default();
+        let (starts, lists) = self
+            .table
+            .read()
+            .split_at_checked(self.n_groups + 1)
+            .unwrap_or_default();
         match (starts.get(group), starts.get(group + 1)) {
-            (Some(start), Some(end)) => lists.get(*start as usize..*end as usize).unwrap_or_default(),
+            (Some(start), Some(end)) => lists
+                .get(*start as usize..*end as usize)
+                .unwrap_or_default(),
             _ => &[],
         }
     }
@@ -99,8 +120,19 @@ pub(crate) struct GroupBlocks<'a> {
 impl<'a> GroupBlocks<'a> {
     /// # Safety
     /// For 'a, nothing else reaches these columns of the rows of these groups, and nobody sorts the groups.
-    pub(crate) const unsafe fn new(out: &'a Out, groups: &'a Groups, units: Range<usize>, block_width: usize) -> Self {
-        Self { out, groups, units, block_width, share: PhantomData }
+    pub(crate) const unsafe fn new(
+        out: &'a Out,
+        groups: &'a Groups,
+        units: Range<usize>,
+        block_width: usize,
+    ) -> Self {
+        Self {
+            out,
+            groups,
+            units,
+            block_width,
+            share: PhantomData,
+        }
     }
 
     /// Group and columns of a unit.
@@ -114,9 +146,19 @@ impl<'a> GroupBlocks<'a> {
     /// The unit's columns of row `i` of its group; empty if the unit is not one of these.
     pub(crate) fn row(&mut self, unit: usize, i: usize) -> &mut [f32] {
         let (group, columns) = self.place(unit);
-        let row = self.groups.rows(group).get(i).filter(|_| self.units.contains(&unit));
-        debug_assert!(row.is_some(), "row {i} of unit {unit} is outside the share {:?}", self.units);
+        let row = self
+            .groups
+            .rows(group)
+            .get(i)
+            .filter(|_| self.units.contains(&unit));
+        debug_assert!(
+            row.is_some(),
+            "row {i} of unit {unit} is outside the share {:?}",
+            self.units
+        );
         // SAFETY: the units are the thread's own (`new`), and no row is in two groups.
-        row.map_or(&mut [], |row| unsafe { self.out.columns(*row as usize, columns) })
+        row.map_or(&mut [], |row| unsafe {
+            self.out.columns(*row as usize, columns)
+        })
     }
 }

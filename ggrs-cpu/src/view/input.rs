@@ -37,8 +37,18 @@ impl In {
     /// # Safety
     /// `data` is aligned to the dtype's scalars; every element that `grid` reaches from there is readable as long as the
     /// view is used, and is written by nobody while it is read. With `packed_bytes`, that many bytes are.
-    pub(crate) const unsafe fn new(data: *const u8, dtype: DType, grid: Grid, packed_bytes: Option<usize>) -> Self {
-        Self { data, dtype, grid, packed_bytes }
+    pub(crate) const unsafe fn new(
+        data: *const u8,
+        dtype: DType,
+        grid: Grid,
+        packed_bytes: Option<usize>,
+    ) -> Self {
+        Self {
+            data,
+            dtype,
+            grid,
+            packed_bytes,
+        }
     }
 
     /// The element type.
@@ -68,12 +78,18 @@ impl In {
 
     /// The same elements with axes in the order `axes`; whole axes only, so that rows of blocks stay whole.
     pub(crate) fn permute(&self, axes: &[usize]) -> Self {
-        Self { grid: self.grid.permute(axes), ..*self }
+        Self {
+            grid: self.grid.permute(axes),
+            ..*self
+        }
     }
 
     /// Repeated to `shape`, aligned at the last axis.
     pub(crate) fn broadcast(&self, shape: &[usize]) -> Self {
-        Self { grid: self.grid.broadcast(shape), ..*self }
+        Self {
+            grid: self.grid.broadcast(shape),
+            ..*self
+        }
     }
 
     /// Bytes from the first element to the element at `offset`, which begins a block.
@@ -82,7 +98,9 @@ impl In {
     }
 
     fn bytes_at(&self, offset: usize) -> &[u8] {
-        let Some(n_bytes) = self.dtype.row_bytes(self.width()) else { return &[] };
+        let Some(n_bytes) = self.dtype.row_bytes(self.width()) else {
+            return &[];
+        };
         debug_assert!(self.grid.elem_step() == 1, "the row is strided");
         if self.grid.elem_step() != 1 {
             return &[];
@@ -93,18 +111,28 @@ impl In {
 
     /// The bytes of a gapless row; empty behind the last one.
     pub(crate) fn row_bytes(&self, row: usize) -> &[u8] {
-        if row >= self.n_rows() { &[] } else { self.bytes_at(self.grid.row_offset(row)) }
+        if row >= self.n_rows() {
+            &[]
+        } else {
+            self.bytes_at(self.grid.row_offset(row))
+        }
     }
 
     /// The bytes of the gapless row with this index over the outer axes; empty if there is none.
     pub(crate) fn row_bytes_at(&self, index: &[usize]) -> &[u8] {
-        self.grid.row_offset_at(index).map_or(&[], |offset| self.bytes_at(offset))
+        self.grid
+            .row_offset_at(index)
+            .map_or(&[], |offset| self.bytes_at(offset))
     }
 
     fn scalars<'a, T: Pod>(&self, bytes: &'a [u8]) -> &'a [T] {
         let fits = size_of::<T>() == self.dtype.block_bytes() && !self.dtype.is_block();
         debug_assert!(fits, "{} is not read as such scalars", self.dtype);
-        if fits { bytemuck::try_cast_slice(bytes).unwrap_or_default() } else { &[] }
+        if fits {
+            bytemuck::try_cast_slice(bytes).unwrap_or_default()
+        } else {
+            &[]
+        }
     }
 
     /// A gapless row of scalars of the dtype's size (`f32` for F32, `u16` or `half` types for F16 and BF16, `i32`,
@@ -127,7 +155,9 @@ impl In {
     pub(crate) fn values_bytes(&self) -> &[u8] {
         match self.dtype.row_bytes(self.grid.n_elems()) {
             // SAFETY: all elements lie one behind the other, and `new` was promised them.
-            Some(n_bytes) if self.grid.is_contiguous() => unsafe { std::slice::from_raw_parts(self.data, n_bytes) },
+            Some(n_bytes) if self.grid.is_contiguous() => unsafe {
+                std::slice::from_raw_parts(self.data, n_bytes)
+            },
             _ => &[],
         }
     }
@@ -135,12 +165,26 @@ impl In {
     /// Columns `start .. start + len` of every row; of scalars only, block formats have no columns.
     pub(crate) fn columns(&self, start: usize, len: usize) -> Self {
         if self.dtype.is_block() || start + len > self.width() {
-            debug_assert!(false, "columns {start}..{} of {} {:?}", start + len, self.dtype, self.shape());
+            debug_assert!(
+                false,
+                "columns {start}..{} of {} {:?}",
+                start + len,
+                self.dtype,
+                self.shape()
+            );
             return Self::default();
         }
-        let skip = if len == 0 { 0 } else { start * self.grid.elem_step() * self.dtype.block_bytes() };
+        let skip = if len == 0 {
+            0
+        } else {
+            start * self.grid.elem_step() * self.dtype.block_bytes()
+        };
         // SAFETY: the columns are the grid's.
-        Self { data: unsafe { self.data.add(skip) }, grid: self.grid.with_width(len), ..*self }
+        Self {
+            data: unsafe { self.data.add(skip) },
+            grid: self.grid.with_width(len),
+            ..*self
+        }
     }
 
     /// Reads a row of any float or block dtype, of any strides, as F32; `out` has the row's width.
@@ -162,7 +206,11 @@ impl In {
 
     /// Copies the bytes of a row of any strides; `out` has the row's bytes.
     pub(crate) fn copy_row(&self, row: usize, out: &mut [u8]) {
-        let from = if self.grid.elem_step() == 1 { self.row_bytes(row) } else { &[] };
+        let from = if self.grid.elem_step() == 1 {
+            self.row_bytes(row)
+        } else {
+            &[]
+        };
         if from.len() == out.len() {
             out.copy_from_slice(from);
             return;
@@ -191,7 +239,12 @@ impl In {
         }
         let offset = self.grid.row_offset(row) + i * self.grid.elem_step();
         // SAFETY: the element is one of the grid's, which `new` was promised.
-        unsafe { std::slice::from_raw_parts(self.data.add(self.byte_offset(offset)), self.dtype.block_bytes()) }
+        unsafe {
+            std::slice::from_raw_parts(
+                self.data.add(self.byte_offset(offset)),
+                self.dtype.block_bytes(),
+            )
+        }
     }
 
     /// One id of an I32 or I64 tensor of any strides; -1 if there is none.
@@ -206,6 +259,7 @@ impl In {
     /// The whole of a packed weight; empty if it is kept in the file's layout.
     pub(crate) fn packed(&self) -> &[u8] {
         // SAFETY: `new` was promised these bytes.
-        self.packed_bytes.map_or(&[], |n| unsafe { std::slice::from_raw_parts(self.data, n) })
+        self.packed_bytes
+            .map_or(&[], |n| unsafe { std::slice::from_raw_parts(self.data, n) })
     }
 }

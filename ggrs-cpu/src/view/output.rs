@@ -67,7 +67,10 @@ impl Out {
 
     /// The same elements with axes in the order `axes`, so that what one unit of work writes are neighbouring rows.
     pub(crate) fn permute(&self, axes: &[usize]) -> Self {
-        Self { grid: self.grid.permute(axes), ..*self }
+        Self {
+            grid: self.grid.permute(axes),
+            ..*self
+        }
     }
 
     /// Do both views start at the same element?
@@ -81,7 +84,9 @@ impl Out {
     }
 
     fn holds<T>(&self) -> bool {
-        let fits = size_of::<T>() == self.dtype.block_bytes() && !self.dtype.is_block() && self.grid.elem_step() == 1;
+        let fits = size_of::<T>() == self.dtype.block_bytes()
+            && !self.dtype.is_block()
+            && self.grid.elem_step() == 1;
         debug_assert!(fits, "{} is not written as such scalars", self.dtype);
         fits
     }
@@ -99,7 +104,11 @@ impl<'a> Rows<'a> {
     /// # Safety
     /// For 'a, no other `Rows`, `Blocks` or slice reaches these rows.
     pub(crate) const unsafe fn new(out: &'a Out, rows: Range<usize>) -> Self {
-        Self { out, rows, share: PhantomData }
+        Self {
+            out,
+            rows,
+            share: PhantomData,
+        }
     }
 
     /// Which rows.
@@ -121,7 +130,9 @@ impl<'a> Rows<'a> {
         let width = self.out.width();
         match self.start(row) {
             // SAFETY: the row's elements are the thread's own (`new`), lie without gaps and have this size and alignment.
-            Some(start) if self.out.holds::<T>() => unsafe { std::slice::from_raw_parts_mut(start.cast(), width) },
+            Some(start) if self.out.holds::<T>() => unsafe {
+                std::slice::from_raw_parts_mut(start.cast(), width)
+            },
             _ => &mut [],
         }
     }
@@ -132,7 +143,9 @@ impl<'a> Rows<'a> {
         debug_assert!(self.out.grid.elem_step() == 1, "the row is strided");
         match (self.start(row), n_bytes) {
             // SAFETY: the row's elements are the thread's own (`new`) and lie without gaps.
-            (Some(start), Some(n)) if self.out.grid.elem_step() == 1 => unsafe { std::slice::from_raw_parts_mut(start, n) },
+            (Some(start), Some(n)) if self.out.grid.elem_step() == 1 => unsafe {
+                std::slice::from_raw_parts_mut(start, n)
+            },
             _ => &mut [],
         }
     }
@@ -145,7 +158,9 @@ impl<'a> Rows<'a> {
         let (step, n_bytes) = (self.out.grid.elem_step(), self.out.dtype.block_bytes());
         match self.start(row) {
             // SAFETY: the element is one of the row's, which are the thread's own (`new`).
-            Some(start) => unsafe { std::slice::from_raw_parts_mut(start.add(i * step * n_bytes), n_bytes) },
+            Some(start) => unsafe {
+                std::slice::from_raw_parts_mut(start.add(i * step * n_bytes), n_bytes)
+            },
             None => &mut [],
         }
     }
@@ -170,7 +185,9 @@ impl<'a> Rows<'a> {
         let written = if self.out.grid.elem_step() == 1 {
             quantize_row(dtype, values, self.row_bytes(row))
         } else {
-            values.iter().enumerate().try_for_each(|(i, x)| quantize_row(dtype, std::slice::from_ref(x), self.elem(row, i)))
+            values.iter().enumerate().try_for_each(|(i, x)| {
+                quantize_row(dtype, std::slice::from_ref(x), self.elem(row, i))
+            })
         };
         debug_assert!(written.is_ok(), "{written:?}");
     }
@@ -188,8 +205,19 @@ pub(crate) struct Blocks<'a> {
 impl<'a> Blocks<'a> {
     /// # Safety
     /// For 'a, no other `Rows`, `Blocks` or slice reaches these blocks.
-    pub(crate) const unsafe fn new(out: &'a Out, blocks: Range<usize>, band_rows: usize, block_width: usize) -> Self {
-        Self { out, blocks, band_rows, block_width, share: PhantomData }
+    pub(crate) const unsafe fn new(
+        out: &'a Out,
+        blocks: Range<usize>,
+        band_rows: usize,
+        block_width: usize,
+    ) -> Self {
+        Self {
+            out,
+            blocks,
+            band_rows,
+            block_width,
+            share: PhantomData,
+        }
     }
 
     /// How many blocks an output has.
@@ -209,7 +237,11 @@ impl<'a> Blocks<'a> {
     /// The part of row `row` of the block's band that the block covers; empty if the block is not one of these.
     pub(crate) fn row(&mut self, block: usize, row: usize) -> &mut [f32] {
         let mine = self.blocks.contains(&block) && row < self.band_rows;
-        debug_assert!(mine, "row {row} of block {block} is outside the share {:?}", self.blocks);
+        debug_assert!(
+            mine,
+            "row {row} of block {block} is outside the share {:?}",
+            self.blocks
+        );
         let (band, columns) = self.place(block);
         if !mine {
             return &mut [];
@@ -225,12 +257,18 @@ impl Out {
     /// # Safety
     /// For 'a, nothing else reaches these elements.
     pub(super) unsafe fn columns<'a>(&self, row: usize, columns: Range<usize>) -> &'a mut [f32] {
-        if row >= self.n_rows() || columns.end > self.width() || columns.is_empty() || !self.holds::<f32>() {
+        if row >= self.n_rows()
+            || columns.end > self.width()
+            || columns.is_empty()
+            || !self.holds::<f32>()
+        {
             return &mut [];
         }
         let offset = self.grid.row_offset(row) + columns.start;
         // SAFETY: the elements are some of the grid's, lie without gaps, are F32 and the caller's own.
-        unsafe { std::slice::from_raw_parts_mut(self.data.cast::<f32>().add(offset), columns.len()) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.data.cast::<f32>().add(offset), columns.len())
+        }
     }
 
     /// Elements `range` of a tensor without any gaps; empty if it has some.
@@ -243,6 +281,11 @@ impl Out {
             return &mut [];
         }
         // SAFETY: the elements lie one behind the other from the first one on, and are the caller's own.
-        unsafe { std::slice::from_raw_parts_mut(self.data.cast::<T>().add(range.start), end - range.start) }
+        unsafe {
+            std::slice::from_raw_parts_mut(
+                self.data.cast::<T>().add(range.start),
+                end - range.start,
+            )
+        }
     }
 }

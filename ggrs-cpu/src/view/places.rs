@@ -29,7 +29,11 @@ pub(crate) struct StepViews {
 impl StepViews {
     /// The memory as a kernel is built over it.
     pub(crate) fn args(&self) -> Args<'_> {
-        Args { inputs: &self.inputs, outputs: &self.outputs, scratch: self.scratch }
+        Args {
+            inputs: &self.inputs,
+            outputs: &self.outputs,
+            scratch: self.scratch,
+        }
     }
 }
 
@@ -45,17 +49,40 @@ impl Places<'_> {
     pub(crate) unsafe fn step(&self, step: &Step) -> Result<StepViews, DeviceError> {
         let node = self.plan.graph.node(step.node);
         // SAFETY: the caller's promise.
-        let inputs = node.inputs.iter().map(|v| unsafe { self.input(*v) }).collect::<Result<_, _>>()?;
+        let inputs = node
+            .inputs
+            .iter()
+            .map(|v| unsafe { self.input(*v) })
+            .collect::<Result<_, _>>()?;
         // SAFETY: the caller's promise.
-        let outputs = node.outputs.iter().map(|v| unsafe { self.output(*v) }).collect::<Result<_, _>>()?;
-        let (start, n_bytes) = self.bytes(Region::Arena(step.device), step.scratch_offset, step.route.scratch_bytes, true)?;
+        let outputs = node
+            .outputs
+            .iter()
+            .map(|v| unsafe { self.output(*v) })
+            .collect::<Result<_, _>>()?;
+        let (start, n_bytes) = self.bytes(
+            Region::Arena(step.device),
+            step.scratch_offset,
+            step.route.scratch_bytes,
+            true,
+        )?;
         // SAFETY: the bytes are inside the arena, at an offset that the plan aligned.
         let scratch = unsafe { Scratch::new(start, n_bytes) };
-        Ok(StepViews { inputs, outputs, scratch })
+        Ok(StepViews {
+            inputs,
+            outputs,
+            scratch,
+        })
     }
 
     /// A range of a region: its start and length.
-    fn bytes(&self, region: Region, offset: u64, n_bytes: u64, write: bool) -> Result<(*mut u8, usize), DeviceError> {
+    fn bytes(
+        &self,
+        region: Region,
+        offset: u64,
+        n_bytes: u64,
+        write: bool,
+    ) -> Result<(*mut u8, usize), DeviceError> {
         let outside = |start: u64, size: u64| DeviceError::Range {
             device: self.device.to_owned(),
             start,
@@ -68,10 +95,17 @@ impl Places<'_> {
         }
         let start = base.saturating_add(offset);
         let size = buffer.memory().bytes() as u64;
-        match (usize::try_from(start), usize::try_from(n_bytes), start.checked_add(n_bytes)) {
+        match (
+            usize::try_from(start),
+            usize::try_from(n_bytes),
+            start.checked_add(n_bytes),
+        ) {
             (Ok(start), Ok(n_bytes), Some(end)) if end <= size => {
                 // SAFETY: `start` is inside the memory.
-                Ok((unsafe { buffer.memory().start().add(start) }.as_ptr(), n_bytes))
+                Ok((
+                    unsafe { buffer.memory().start().add(start) }.as_ptr(),
+                    n_bytes,
+                ))
             }
             _ => Err(outside(start, size)),
         }
@@ -96,7 +130,11 @@ impl Places<'_> {
         let (desc, place) = (self.plan.graph.desc(value), self.plan.place(value));
         let grid = Grid::new(desc);
         let packed = match place.region {
-            Region::Weight(i) => self.plan.weights.get(i).filter(|w| matches!(w.form, WeightForm::Packed(_))),
+            Region::Weight(i) => self
+                .plan
+                .weights
+                .get(i)
+                .filter(|w| matches!(w.form, WeightForm::Packed(_))),
             _ => None,
         };
         if let Some(weight) = packed {

@@ -40,8 +40,16 @@ impl ScratchLayout {
     pub(crate) fn table<T: Pod>(&mut self, n_rows: usize, width: usize) -> Slot<T> {
         let offset = self.bytes;
         let bytes = n_rows.saturating_mul(width).saturating_mul(size_of::<T>());
-        self.bytes = offset.saturating_add(bytes).checked_next_multiple_of(ALIGN).unwrap_or(usize::MAX);
-        Slot { offset, n_rows, width, values: PhantomData }
+        self.bytes = offset
+            .saturating_add(bytes)
+            .checked_next_multiple_of(ALIGN)
+            .unwrap_or(usize::MAX);
+        Slot {
+            offset,
+            n_rows,
+            width,
+            values: PhantomData,
+        }
     }
 
     /// Bytes of all tables.
@@ -67,12 +75,28 @@ impl Scratch {
 
     /// The table at a slot; empty if the memory does not hold it.
     pub(crate) fn table<T: Pod>(&self, slot: Slot<T>) -> Table<T> {
-        let end = slot.n_rows.checked_mul(slot.width).and_then(|n| n.checked_mul(size_of::<T>()));
-        let fits = end.and_then(|n| n.checked_add(slot.offset)).is_some_and(|end| end <= self.bytes);
-        debug_assert!(fits || slot.n_rows * slot.width == 0, "the step's working memory is too small");
-        let (offset, n_rows) = if fits { (slot.offset, slot.n_rows) } else { (0, 0) };
+        let end = slot
+            .n_rows
+            .checked_mul(slot.width)
+            .and_then(|n| n.checked_mul(size_of::<T>()));
+        let fits = end
+            .and_then(|n| n.checked_add(slot.offset))
+            .is_some_and(|end| end <= self.bytes);
+        debug_assert!(
+            fits || slot.n_rows * slot.width == 0,
+            "the step's working memory is too small"
+        );
+        let (offset, n_rows) = if fits {
+            (slot.offset, slot.n_rows)
+        } else {
+            (0, 0)
+        };
         // SAFETY: the table lies inside the working memory.
-        Table { data: unsafe { self.data.add(offset) }.cast(), n_rows, width: slot.width }
+        Table {
+            data: unsafe { self.data.add(offset) }.cast(),
+            n_rows,
+            width: slot.width,
+        }
     }
 }
 
@@ -103,8 +127,10 @@ impl<T: Pod> Table<T> {
     /// Do two tables share memory?
     pub(crate) fn overlaps<U: Pod>(&self, other: &Table<U>) -> bool {
         let (a, b) = (self.data as usize, other.data as usize);
-        let (a_bytes, b_bytes) =
-            (self.n_rows * self.width * size_of::<T>(), other.n_rows * other.width * size_of::<U>());
+        let (a_bytes, b_bytes) = (
+            self.n_rows * self.width * size_of::<T>(),
+            other.n_rows * other.width * size_of::<U>(),
+        );
         a_bytes > 0 && b_bytes > 0 && a < b + b_bytes && b < a + a_bytes
     }
 

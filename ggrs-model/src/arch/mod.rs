@@ -29,7 +29,9 @@ pub struct StepShape {
 impl StepShape {
     /// Cells of the KV cache.
     pub const fn n_cells(&self) -> usize {
-        self.n_slots.saturating_mul(self.n_blocks).saturating_mul(self.block)
+        self.n_slots
+            .saturating_mul(self.n_blocks)
+            .saturating_mul(self.block)
     }
 }
 
@@ -100,6 +102,11 @@ pub(crate) fn size(
     let found: u64 = file.metadata().require(key)?;
     match usize::try_from(found) {
         Ok(n) if range.contains(&n) => Ok(n),
-        _ => Err(ModelError::Key { path: first_path(file), key: key.to_owned(), found, rule }),
+        _ => Err(ModelError::Key {
+            path: first_path(file),
+            key: key.to_owned(),
+            found,
+            rule,
+        }),
     }
 }

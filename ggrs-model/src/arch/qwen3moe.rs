@@ -47,11 +47,22 @@ const MAX: usize = 1 << 24;
 impl Config {
     pub(super) fn read(file: &GgufFile) -> Result<Self, ModelError> {
         let meta = file.metadata();
-        let count = |key: &str| size(file, &format!("qwen3moe.{key}"), 1..=MAX, "from 1 to 16777216");
+        let count = |key: &str| {
+            size(
+                file,
+                &format!("qwen3moe.{key}"),
+                1..=MAX,
+                "from 1 to 16777216",
+            )
+        };
         let n_embd = count("embedding_length")?;
         let n_heads = count("attention.head_count")?;
-        let head_width = meta.get("qwen3moe.attention.key_length")?.map_or(n_embd / n_heads, |n: u32| n as usize);
-        let n_kv_heads = meta.get("qwen3moe.attention.head_count_kv")?.map_or(n_heads, |n: u32| n as usize);
+        let head_width = meta
+            .get("qwen3moe.attention.key_length")?
+            .map_or(n_embd / n_heads, |n: u32| n as usize);
+        let n_kv_heads = meta
+            .get("qwen3moe.attention.head_count_kv")?
+            .map_or(n_heads, |n: u32| n as usize);
         let n_experts = count("expert_count")?;
         // The vocabulary is as long as the embedding table.
         let embedding = file.tensor("token_embd.weight")?;
@@ -62,7 +73,9 @@ impl Config {
             n_heads,
             n_kv_heads,
             head_width,
-            value_width: meta.get("qwen3moe.attention.value_length")?.map_or(head_width, |n: u32| n as usize),
+            value_width: meta
+                .get("qwen3moe.attention.value_length")?
+                .map_or(head_width, |n: u32| n as usize),
             eps: meta.require("qwen3moe.attention.layer_norm_rms_epsilon")?,
             rope_base: meta.get("qwen3moe.rope.freq_base")?.unwrap_or(10_000.0),
             n_experts,
@@ -83,18 +96,34 @@ impl Config {
     /// Sizes that would overflow or divide badly before the graph's own checks see them.
     fn check(&self, file: &GgufFile) -> Result<(), ModelError> {
         let bad = |key: &str, found: usize, rule| {
-            Err(ModelError::Key { path: first_path(file), key: format!("qwen3moe.{key}"), found: found as u64, rule })
+            Err(ModelError::Key {
+                path: first_path(file),
+                key: format!("qwen3moe.{key}"),
+                found: found as u64,
+                rule,
+            })
         };
-        for (key, width) in [("attention.key_length", self.head_width), ("attention.value_length", self.value_width)] {
+        for (key, width) in [
+            ("attention.key_length", self.head_width),
+            ("attention.value_length", self.value_width),
+        ] {
             if !(2..=Attention::MAX_HEAD_WIDTH).contains(&width) || !width.is_multiple_of(2) {
                 return bad(key, width, "even and from 2 to 512");
             }
         }
         if self.n_kv_heads == 0 || !self.n_heads.is_multiple_of(self.n_kv_heads) {
-            return bad("attention.head_count_kv", self.n_kv_heads, "a divisor of attention.head_count");
+            return bad(
+                "attention.head_count_kv",
+                self.n_kv_heads,
+                "a divisor of attention.head_count",
+            );
         }
         if self.n_vocab == 0 || self.n_vocab > MAX {
-            return bad("vocabulary (rows of token_embd.weight)", self.n_vocab, "from 1 to 16777216");
+            return bad(
+                "vocabulary (rows of token_embd.weight)",
+                self.n_vocab,
+                "from 1 to 16777216",
+            );
         }
         Ok(())
     }
@@ -144,8 +173,18 @@ impl Config {
         Ok(w.graph.seal()?)
     }
 
-    fn attention(&self, w: &mut WeightLeaves<'_>, layer: usize) -> Result<AttentionBlock, ModelError> {
-        let (e, h, hk, d, dv) = (self.n_embd, self.n_heads, self.n_kv_heads, self.head_width, self.value_width);
+    fn attention(
+        &self,
+        w: &mut WeightLeaves<'_>,
+        layer: usize,
+    ) -> Result<AttentionBlock, ModelError> {
+        let (e, h, hk, d, dv) = (
+            self.n_embd,
+            self.n_heads,
+            self.n_kv_heads,
+            self.head_width,
+            self.value_width,
+        );
         let name = |part: &str| format!("blk.{layer}.attn_{part}.weight");
         Ok(AttentionBlock {
             wq: w.tensor(&name("q"), &[h * d, e])?,

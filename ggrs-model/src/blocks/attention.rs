@@ -54,8 +54,16 @@ impl KvLeaves {
     ) -> Result<Self, GraphError> {
         let cells = shape.n_cells();
         Ok(Self {
-            k: graph.state(&format!("kv.{layer}.k"), shape.kv_dtype, [cells, n_kv_heads, head_width])?,
-            v: graph.state(&format!("kv.{layer}.v"), shape.kv_dtype, [cells, n_kv_heads, value_width])?,
+            k: graph.state(
+                &format!("kv.{layer}.k"),
+                shape.kv_dtype,
+                [cells, n_kv_heads, head_width],
+            )?,
+            v: graph.state(
+                &format!("kv.{layer}.v"),
+                shape.kv_dtype,
+                [cells, n_kv_heads, value_width],
+            )?,
         })
     }
 }
@@ -70,7 +78,10 @@ impl AttentionBlock {
         kv: KvLeaves,
         block: usize,
     ) -> Result<Value, GraphError> {
-        let tokens = g.desc(x).and_then(|d| d.shape.dim(0)).unwrap_or(Dim::Fixed(0));
+        let tokens = g
+            .desc(x)
+            .and_then(|d| d.shape.dim(0))
+            .unwrap_or(Dim::Fixed(0));
         let heads = |n: usize, width: usize| Shape::new([tokens, Dim::Fixed(n), Dim::Fixed(width)]);
 
         let q = g.matmul(self.wq, x)?;
@@ -90,10 +101,17 @@ impl AttentionBlock {
         let attention = Attention {
             scale: Real(self.scale),
             softcap: None,
-            visibility: Visibility::Paged { block, window: self.window },
+            visibility: Visibility::Paged {
+                block,
+                window: self.window,
+            },
             sinks: false,
         };
-        let pages = [inputs.pages.positions, inputs.pages.slots, inputs.pages.table];
+        let pages = [
+            inputs.pages.positions,
+            inputs.pages.slots,
+            inputs.pages.table,
+        ];
         let mixed = g.attention(attention, q, keys, values, &pages)?;
         let flat = Shape::new([tokens, Dim::Fixed(self.n_heads * self.value_width)]);
         let mixed = g.reshape(mixed, flat)?;
@@ -102,4 +120,10 @@ impl AttentionBlock {
 }
 
 /// What a KV cache may be kept as.
-pub(crate) const KV_DTYPES: [DType; 5] = [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0];
+pub(crate) const KV_DTYPES: [DType; 5] = [
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::Q8_0,
+    DType::Q4_0,
+];

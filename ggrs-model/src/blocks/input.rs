@@ -38,7 +38,11 @@ impl StepInputs {
             pages: Pages {
                 positions: graph.input(names::POSITIONS, DType::I32, [n_tokens])?,
                 slots: graph.input(names::SLOTS, DType::I32, [n_tokens])?,
-                table: graph.input(names::PAGE_TABLE, DType::I32, [shape.n_slots, shape.n_blocks])?,
+                table: graph.input(
+                    names::PAGE_TABLE,
+                    DType::I32,
+                    [shape.n_slots, shape.n_blocks],
+                )?,
             },
             out_rows: graph.input(names::OUT_ROWS, DType::I32, [n_out])?,
         })

@@ -4,7 +4,7 @@ mod attention;
 mod experts;
 mod input;
 
+pub(crate) use attention::KV_DTYPES;
 pub(crate) use attention::{AttentionBlock, KvLeaves};
 pub(crate) use experts::ExpertsBlock;
-pub(crate) use attention::KV_DTYPES;
 pub(crate) use input::{StepInputs, names};

@@ -35,8 +35,8 @@ struct Extents {
 }
 
 fn cut(extents: &Extents, sizes: &Sizes, n_threads: usize) -> Cut {
-    let tokens = (rows_wanted(sizes.key_width) / sizes.group.max(1))
-        .clamp(1, extents.n_tokens.max(1));
+    let tokens =
+        (rows_wanted(sizes.key_width) / sizes.group.max(1)).clamp(1, extents.n_tokens.max(1));
     let n_blocks = extents.n_batches * extents.n_tokens.div_ceil(tokens);
     let wanted = PIECES_PER_THREAD * n_threads;
     if n_blocks >= wanted || n_threads == 1 {
@@ -46,7 +46,9 @@ fn cut(extents: &Extents, sizes: &Sizes, n_threads: usize) -> Cut {
         };
     }
     let n_pieces = (n_blocks * extents.n_kv_heads).max(1);
-    let splits = wanted.div_ceil(n_pieces).min(extents.reach.div_ceil(KEYS_PER_SPLIT));
+    let splits = wanted
+        .div_ceil(n_pieces)
+        .min(extents.reach.div_ceil(KEYS_PER_SPLIT));
     Cut {
         tokens,
         splits: Some(splits.max(1)),
@@ -63,7 +65,12 @@ pub(crate) fn attention(op: &Attention, request: &Request<'_>) -> Result<Choice,
     }
     let from_end = |desc: &ggrs_core::TensorDesc, i: usize| {
         let sizes = desc.shape.sizes();
-        sizes.len().checked_sub(i + 1).and_then(|at| sizes.get(at)).copied().unwrap_or(1)
+        sizes
+            .len()
+            .checked_sub(i + 1)
+            .and_then(|at| sizes.get(at))
+            .copied()
+            .unwrap_or(1)
     };
     let (n_heads, n_kv_heads) = (from_end(&q, 1), from_end(&k, 1));
     let n_tokens = from_end(&q, 2);
@@ -104,16 +111,24 @@ pub(crate) fn attention(op: &Attention, request: &Request<'_>) -> Result<Choice,
         Some(n) => format!("{} rows at a time, keys in {n} parts", sizes.rows()),
     };
     let (op, isa) = (op.clone(), request.isa());
-    Ok(Choice::new(KERNEL, reason, scratch, move |args| AttentionKernel {
-        operands: operands(&op, args, (n_batches, n_tokens, n_heads, n_kv_heads, n_cells)),
-        sinks: op.sinks.then(|| args.input(args.inputs.len().saturating_sub(1))),
-        out: args.output(0),
-        n_batches,
-        sizes,
-        cut,
-        space: args.table(space),
-        partial: args.table(partial),
-        isa,
+    Ok(Choice::new(KERNEL, reason, scratch, move |args| {
+        AttentionKernel {
+            operands: operands(
+                &op,
+                args,
+                (n_batches, n_tokens, n_heads, n_kv_heads, n_cells),
+            ),
+            sinks: op
+                .sinks
+                .then(|| args.input(args.inputs.len().saturating_sub(1))),
+            out: args.output(0),
+            n_batches,
+            sizes,
+            cut,
+            space: args.table(space),
+            partial: args.table(partial),
+            isa,
+        }
     }))
 }
 

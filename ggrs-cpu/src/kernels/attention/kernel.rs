@@ -50,7 +50,9 @@ impl AttentionKernel {
     fn run_whole(&self, part: &mut Part<'_>) -> Result<(), Fault> {
         let o = &self.operands;
         let mut space = Space::new(&self.sizes, part.own.row(&self.space));
-        let mut runs = part.work.chunks(self.n_batches * o.n_tokens, self.cut.tokens);
+        let mut runs = part
+            .work
+            .chunks(self.n_batches * o.n_tokens, self.cut.tokens);
         while let Some(mut share) = runs.next() {
             let units = share.units();
             let mut out = share.rows(&self.out, o.n_heads);
@@ -70,7 +72,8 @@ impl AttentionKernel {
                     self.unit(piece).run(&mut space)?;
                     let sums = space.sums.chunks_exact(self.sizes.value_stride());
                     let rows = sums.zip(space.max.iter().zip(&*space.total));
-                    let targets = (start..end).flat_map(|t| self.heads(kv_head).map(move |h| (t, h)));
+                    let targets =
+                        (start..end).flat_map(|t| self.heads(kv_head).map(move |h| (t, h)));
                     for ((token, head), (sums, (max, total))) in targets.zip(rows) {
                         let sink = self.sink(head);
                         let largest = max.max(sink);
@@ -121,7 +124,9 @@ impl AttentionKernel {
             let sums = space.sums.chunks_exact(self.sizes.value_stride());
             let rows = sums.zip(space.max.iter().zip(&*space.total));
             let partial = share.table(&self.partial, 1);
-            for (to, (sums, (max, total))) in partial.chunks_exact_mut(self.partial_width()).zip(rows) {
+            for (to, (sums, (max, total))) in
+                partial.chunks_exact_mut(self.partial_width()).zip(rows)
+            {
                 if let [to_max, to_total, to_sums @ ..] = to {
                     (*to_max, *to_total) = (*max, *total);
                     math::scale(self.isa, 1.0, 0.0, sums, to_sums);

@@ -101,11 +101,12 @@ impl Pages {
         let cell = usize::try_from(entry)
             .ok()
             .and_then(|page| page.checked_mul(self.block)?.checked_add(offset));
-        cell.filter(|cell| *cell < self.n_cells).ok_or(Fault::IndexOutOfRange {
-            role: "page table",
-            row: slot,
-            index: i64::from(entry),
-            bound: self.n_cells.div_ceil(self.block),
-        })
+        cell.filter(|cell| *cell < self.n_cells)
+            .ok_or(Fault::IndexOutOfRange {
+                role: "page table",
+                row: slot,
+                index: i64::from(entry),
+                bound: self.n_cells.div_ceil(self.block),
+            })
     }
 }

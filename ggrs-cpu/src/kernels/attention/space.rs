@@ -85,14 +85,23 @@ impl<'a> Space<'a> {
     /// Cuts memory of [`Sizes::elems`] elements.
     pub(super) fn new(sizes: &Sizes, memory: &'a mut [f32]) -> Self {
         let mut rest = memory;
-        let [queries, sums, scores, mask, keys, keys_turned, values, max, total] =
-            sizes.parts().map(|n| {
-                let (part, behind) = std::mem::take(&mut rest)
-                    .split_at_mut_checked(n)
-                    .unwrap_or_default();
-                rest = behind;
-                part
-            });
+        let [
+            queries,
+            sums,
+            scores,
+            mask,
+            keys,
+            keys_turned,
+            values,
+            max,
+            total,
+        ] = sizes.parts().map(|n| {
+            let (part, behind) = std::mem::take(&mut rest)
+                .split_at_mut_checked(n)
+                .unwrap_or_default();
+            rest = behind;
+            part
+        });
         Self {
             queries,
             sums,

@@ -158,7 +158,9 @@ impl Unit<'_> {
         let rows = self.rows(&run.tokens);
         let (key_stride, value_stride) = (sizes.key_stride(), sizes.value_stride());
         let (Some(queries), Some(scores), Some(keys), Some(values)) = (
-            space.queries.get(rows.start * key_stride..rows.end * key_stride),
+            space
+                .queries
+                .get(rows.start * key_stride..rows.end * key_stride),
             space.scores.get_mut(..rows.len() * BLOCK),
             space.keys.get_mut(..n_keys * key_stride),
             space.values.get_mut(..n_keys * value_stride),
@@ -167,7 +169,13 @@ impl Unit<'_> {
         };
 
         let key_rows = |i| o.k.row_bytes(row_of(i));
-        math::read_cache_rows(isa, o.k.dtype(), key_rows, sizes.key_width, (&mut *keys, key_stride));
+        math::read_cache_rows(
+            isa,
+            o.k.dtype(),
+            key_rows,
+            sizes.key_width,
+            (&mut *keys, key_stride),
+        );
         let turned = (&mut *space.keys_turned, BLOCK);
         math::transpose(isa, (n_keys, sizes.key_width), (keys, key_stride), turned);
         let extent = Extent {
@@ -198,8 +206,6 @@ impl Unit<'_> {
                 .unwrap_or_default(),
             stride: value_stride,
         };
-        let sums = (&mut *online.sums, value_stride);
-        let _ = sums;
         math::merge_scores(isa, scores, BLOCK, online);
 
         let value_rows = |i| o.v.row_bytes(row_of(i));
@@ -218,7 +224,10 @@ impl Unit<'_> {
             values,
             stride: value_stride,
         };
-        let sums = space.sums.get_mut(rows.start * value_stride..).unwrap_or_default();
+        let sums = space
+            .sums
+            .get_mut(rows.start * value_stride..)
+            .unwrap_or_default();
         math::multiply(isa, extent, weights, values, (sums, value_stride), true);
         Ok(())
     }
@@ -271,16 +280,27 @@ impl Unit<'_> {
             let end = seen.end.saturating_sub(positions.start).min(n_keys);
             let mut row_mask = None;
             for head in 0..self.sizes.group {
-                let Some(row) = rows.next() else { return Ok(()) };
+                let Some(row) = rows.next() else {
+                    return Ok(());
+                };
                 if o.mask.is_some() && (head == 0 || !o.mask_is_shared) {
                     row_mask = masks.next();
                 }
                 if let Some(mask) = row_mask {
-                    math::axpy(self.isa, 1.0, mask, row.get_mut(..n_keys).unwrap_or_default());
+                    math::axpy(
+                        self.isa,
+                        1.0,
+                        mask,
+                        row.get_mut(..n_keys).unwrap_or_default(),
+                    );
                 }
                 // The end is also that of the last vector: scores behind it stand for no key.
-                row.get_mut(..first).unwrap_or_default().fill(f32::NEG_INFINITY);
-                row.get_mut(end..).unwrap_or_default().fill(f32::NEG_INFINITY);
+                row.get_mut(..first)
+                    .unwrap_or_default()
+                    .fill(f32::NEG_INFINITY);
+                row.get_mut(end..)
+                    .unwrap_or_default()
+                    .fill(f32::NEG_INFINITY);
             }
         }
         Ok(())

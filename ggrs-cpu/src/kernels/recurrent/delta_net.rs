@@ -81,7 +81,9 @@ impl DeltaNet {
             let step = DeltaStep {
                 token,
                 state: space.state,
-                value: value.get(first_row..first_row + self.band).unwrap_or_default(),
+                value: value
+                    .get(first_row..first_row + self.band)
+                    .unwrap_or_default(),
                 out: blocks.row(unit, t),
             };
             math::dispatch(self.isa, step);
@@ -111,7 +113,9 @@ impl Kernel for DeltaNet {
             decayed_query,
         };
         let per_head = width / self.band;
-        let mut runs = part.work.chunks(Blocks::count(&self.out, n_tokens, self.band), 1);
+        let mut runs = part
+            .work
+            .chunks(Blocks::count(&self.out, n_tokens, self.band), 1);
         while let Some(mut share) = runs.next() {
             for unit in share.units() {
                 let (at, band) = (unit / per_head, unit % per_head);
@@ -131,22 +135,30 @@ pub(crate) fn gated_delta_net(
     let (n_snapshots, isa) = (op.snapshots, request.isa());
     let width = request.input(2).shape.last().bound();
     // 32 rows of 128 elements stay in the first cache.
-    let band = [32, 16, 8, 4, 2, 1].into_iter().find(|n| width % n == 0).unwrap_or(1);
+    let band = [32, 16, 8, 4, 2, 1]
+        .into_iter()
+        .find(|n| width % n == 0)
+        .unwrap_or(1);
     let mut scratch = ScratchLayout::new();
     let space = scratch.table(request.n_threads(), width.saturating_mul(3 + band));
     let reason = "rows of the states through all tokens";
-    Ok(Choice::new("gated_delta_net/f32", reason, scratch, move |args| DeltaNet {
-        q: args.input(0),
-        k: args.input(1),
-        v: args.input(2),
-        g: args.input(3),
-        beta: args.input(4),
-        state: args.input(5),
-        out: args.output(0).permute(&[0, 2, 1, 3]),
-        states: args.output(1).permute(&[0, 2, 3, 1, 4]),
-        n_snapshots,
-        band,
-        space: args.table(space),
-        isa,
-    }))
+    Ok(Choice::new(
+        "gated_delta_net/f32",
+        reason,
+        scratch,
+        move |args| DeltaNet {
+            q: args.input(0),
+            k: args.input(1),
+            v: args.input(2),
+            g: args.input(3),
+            beta: args.input(4),
+            state: args.input(5),
+            out: args.output(0).permute(&[0, 2, 1, 3]),
+            states: args.output(1).permute(&[0, 2, 3, 1, 4]),
+            n_snapshots,
+            band,
+            space: args.table(space),
+            isa,
+        },
+    ))
 }

@@ -27,7 +27,8 @@ impl Task for Taps<'_> {
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let taps = || (self.columns.chunks_exact(CHANNELS)).zip(self.weights.chunks_exact(CHANNELS));
+        let taps =
+            || (self.columns.chunks_exact(CHANNELS)).zip(self.weights.chunks_exact(CHANNELS));
         for (i, out) in self.out.chunks_mut(L::N).enumerate() {
             let mut sum = lanes.splat(0.0);
             for (column, weights) in taps() {
@@ -105,15 +106,19 @@ pub(crate) fn ssm_conv(request: &Request<'_>) -> Result<Choice, Unsupported> {
     let n_taps = request.input(1).shape.last().bound().max(1);
     let mut scratch = ScratchLayout::new();
     let weights = CHANNELS.saturating_mul(n_taps);
-    let width = block_elems(n_taps).saturating_mul(2).saturating_add(weights);
+    let width = block_elems(n_taps)
+        .saturating_mul(2)
+        .saturating_add(weights);
     let space = scratch.table(request.n_threads(), width);
     let reason = "blocks of channels in F32";
-    Ok(Choice::new("ssm_conv/f32", reason, scratch, move |args| SsmConv {
-        x: args.input(0),
-        weights: args.input(1),
-        out: args.output(0),
-        n_taps,
-        space: args.table(space),
-        isa,
+    Ok(Choice::new("ssm_conv/f32", reason, scratch, move |args| {
+        SsmConv {
+            x: args.input(0),
+            weights: args.input(1),
+            out: args.output(0),
+            n_taps,
+            space: args.table(space),
+            isa,
+        }
     }))
 }

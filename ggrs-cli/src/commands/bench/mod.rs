@@ -1,0 +1,87 @@
+//! `ggrs bench`: speed of prefill and decode, with llama-bench's tests and columns.
+
+mod report;
+mod timing;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ggrs_model::gguf::GgufFile;
+use ggrs_model::Model;
+
+use crate::console::Console;
+use crate::error::CliError;
+use crate::load::{load_model, open_file};
+use crate::options::{ContextOptions, DeviceOptions};
+use report::{Format, ModelFacts, Reporter, Row};
+use timing::{Test, measure};
+
+/// Measure prefill and decode speed
+///
+/// ppN reads N random tokens, tgN generates N tokens one by one; `@ dD` has D tokens in the context before. Each test
+/// is warmed up (the whole prompt, or one token) and then repeated. The table has llama-bench's columns.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The models [default: the demo model that is part of the program]
+    #[arg(value_name = "MODEL.gguf")]
+    models: Vec<PathBuf>,
+    /// A model, as llama-bench takes it; may be given several times
+    #[arg(short, long = "model", value_name = "MODEL.gguf")]
+    more_models: Vec<PathBuf>,
+    /// Tokens of the prefill tests; 0 for no such test
+    #[arg(short = 'p', long, value_name = "N", value_delimiter = ',', default_value = "512")]
+    n_prompt: Vec<usize>,
+    /// Tokens of the decode tests; 0 for no such test
+    #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', default_value = "128")]
+    n_gen: Vec<usize>,
+    /// Tokens in the context before a test
+    #[arg(short = 'd', long, value_name = "N", value_delimiter = ',', default_value = "0")]
+    n_depth: Vec<usize>,
+    /// How often each test is repeated
+    #[arg(short, long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
+    repetitions: u32,
+    /// How the results are printed
+    #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "md")]
+    output: Format,
+    #[command(flatten)]
+    context: ContextOptions,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
+    let mut paths: Vec<Option<&Path>> =
+        args.models.iter().chain(&args.more_models).map(|path| Some(path.as_path())).collect();
+    if paths.is_empty() {
+        paths.push(None);
+    }
+    let mut reporter = Reporter::new(args.output, &args.device, &args.context, console)?;
+    for path in paths {
+        let file: GgufFile = open_file(path)?;
+        let facts = ModelFacts::read(&file);
+        let model = load_model(file, &args.device, console)?;
+        for test in args.tests() {
+            let samples = args.measure(&model, test, console)?;
+            reporter.row(Row::new(&facts, test, samples), console)?;
+        }
+    }
+    reporter.finish(console)
+}
+
+impl Args {
+    /// The tests in order: for each depth, prefills and then decodes.
+    fn tests(&self) -> Vec<Test> {
+        let mut tests = Vec::new();
+        for depth in &self.n_depth {
+            let prefills = self.n_prompt.iter().map(|n| Test::prefill(*n, *depth));
+            let decodes = self.n_gen.iter().map(|n| Test::decode(*n, *depth));
+            tests.extend(prefills.chain(decodes).filter(|test| test.n_tokens > 0));
+        }
+        tests
+    }
+
+    fn measure(&self, model: &Arc<Model>, test: Test, console: &Console) -> Result<Vec<std::time::Duration>, CliError> {
+        let options = self.context.session_options(Some(test.n_ctx()), self.device.precision);
+        measure(model, test, &options, self.repetitions, console)
+    }
+}

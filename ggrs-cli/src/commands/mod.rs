@@ -1,0 +1,11 @@
+//! The commands, one a file: each with its arguments and what it does.
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod devices;
+pub(crate) mod inspect;
+pub(crate) mod logits;
+pub(crate) mod perplexity;
+pub(crate) mod run;
+pub(crate) mod synth;
+pub(crate) mod tokenize;

@@ -1,0 +1,52 @@
+//! From the command line's words to a loaded model and an open session. What they are used for is not known here.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ggrs_model::gguf::{GgufError, GgufFile};
+use ggrs_model::{Model, Session, SessionOptions};
+
+use crate::console::Console;
+use crate::demo;
+use crate::error::CliError;
+use crate::options::DeviceOptions;
+use crate::progress::Unit;
+use crate::units::Bytes;
+
+/// Opens a model file, or the demo model.
+pub(crate) fn open_file(path: Option<&Path>) -> Result<GgufFile, GgufError> {
+    path.map_or_else(demo::open, GgufFile::open)
+}
+
+/// Loads a model's weights onto the device, with a progress bar.
+pub(crate) fn load_model(
+    file: GgufFile,
+    options: &DeviceOptions,
+    console: &Console,
+) -> Result<Arc<Model>, CliError> {
+    let device = options.open()?;
+    let bar = console.bar("loading", Unit::Bytes);
+    let model = Model::from_file(file, device, options.load_options(), &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    })?;
+    bar.finish_and_clear();
+    Ok(model)
+}
+
+/// Opens a session and logs its sizes.
+pub(crate) fn open_session(model: &Arc<Model>, options: &SessionOptions) -> Result<Session, CliError> {
+    let session = Session::new(model, options)?;
+    let info = model.device().info();
+    tracing::info!(
+        device = %info.name,
+        features = info.features,
+        weights = %Bytes(model.weight_bytes()),
+        held = %Bytes(info.memory.held),
+        ctx = session.n_ctx(),
+        batch = options.n_batch,
+        kv = %options.kv_dtype,
+        "session opened"
+    );
+    Ok(session)
+}
