@@ -34,7 +34,7 @@ impl Default for CpuOptions {
     fn default() -> Self {
         Self {
             threads: None,
-            isa: Isa::best(),
+            isa: Isa::preferred(),
         }
     }
 }

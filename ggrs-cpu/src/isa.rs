@@ -98,19 +98,25 @@ impl Isa {
         })
     }
 
+    /// The level to compute with unless the user names one: the highest but AMX, which was measured to be no faster
+    /// than AVX-512 VNNI while scales stand every 32 elements (docs/measurements/cpu.md).
+    pub fn preferred() -> Self {
+        Self::best().min(Self::Avx512)
+    }
+
     /// This level, or the highest one of the machine if it lacks this one.
     pub(crate) fn usable(self) -> Self {
         self.min(Self::best())
     }
 
-    /// The level named by `GGRS_CPU_ISA`, or the highest one where it is unset or empty.
+    /// The level named by `GGRS_CPU_ISA`, or the preferred one where it is unset or empty.
     ///
     /// # Errors
     /// The name is unknown, or the machine lacks the level.
     pub fn from_env() -> Result<Self, IsaError> {
         match std::env::var_os(ISA_VARIABLE) {
             Some(name) if !name.is_empty() => Self::choose(&name.to_string_lossy()),
-            _ => Ok(Self::best()),
+            _ => Ok(Self::preferred()),
         }
     }
 
