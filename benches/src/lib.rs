@@ -1,7 +1,11 @@
-//! What the benchmarks share: the measured roofs of the machine, and timing that reports shares of them.
+//! What the benchmarks share: the measured roofs of the machine, problems of model size, timing that reports shares of
+//! the roofs.
 
+mod prepared;
+pub mod problems;
 mod roof;
 mod timed;
 
+pub use prepared::{Prepared, prepare};
 pub use roof::Roof;
 pub use timed::{Work, bench};

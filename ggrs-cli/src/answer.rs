@@ -102,15 +102,12 @@ impl Answer {
 /// The timing, in one line.
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let g = &self.generation;
         write!(
             f,
-            "prompt: {} tokens in {:.1} ms, {:.1} t/s; answer: {} tokens in {:.1} ms, {:.1} t/s",
+            "prompt: {} tokens, {:.1} t/s; answer: {} tokens, {:.1} t/s",
             self.n_prefilled,
-            g.prefill.as_secs_f64() * 1e3,
             self.prefill_speed(),
-            g.n_decode,
-            g.decode.as_secs_f64() * 1e3,
+            self.generation.tokens.len(),
             self.decode_speed()
         )
     }

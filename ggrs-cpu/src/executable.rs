@@ -6,24 +6,29 @@ use ggrs_core::device::{
     Bindings, Buffer, BufferSlice, BufferUse, Capture, CaptureState, Executable, RouteRequest,
     WeightForm,
 };
+use ggrs_core::error::Fault;
 use ggrs_core::ops::{LeafKind, Op};
 use ggrs_core::plan::{Plan, Region, Step};
 use ggrs_core::{BindError, DeviceError, ExecError};
 use smallvec::SmallVec;
 
 use crate::buffer::{CpuBuffer, Shared};
-use crate::kernel::{Choice, Kernel, Machine, Request};
+use crate::kernel::{Choice, Machine, Request};
 use crate::memory::ALIGN;
+use crate::routes;
+use crate::team::{self, Launch};
 use crate::view::Places;
-use crate::{routes, team};
+
+/// Bytes and operations below which waiting for other threads costs more than they save: about 3 microseconds of work.
+const SMALL_WORK: f64 = 65536.0;
 
 /// A compiled plan.
 pub(crate) struct CpuExecutable {
     memory: BoundMemory,
-    /// The kernel of each step.
-    choices: Vec<Choice>,
+    /// The kernel of each step, and whether the step is small.
+    choices: Vec<(Choice, bool)>,
     /// The recording is the kernels over their memory.
-    capture: Capture<Vec<Box<dyn Kernel>>>,
+    capture: Capture<Vec<Launch>>,
 }
 
 /// The plan's memory.
@@ -78,7 +83,7 @@ impl CpuExecutable {
             .map(|step| memory.choose(step, machine))
             .collect::<Result<Vec<_>, _>>()?;
         // What could be wrong with a place shows here, not in the first run.
-        memory.kernels(&choices)?;
+        memory.launches(&choices)?;
         Ok(Self {
             memory,
             choices,
@@ -118,8 +123,8 @@ fn upload_constants(
 }
 
 impl BoundMemory {
-    /// The kernel of a step: the one that the plan's route names.
-    fn choose(&self, step: &Step, machine: Machine) -> Result<Choice, DeviceError> {
+    /// The kernel of a step (the one that the plan's route names), and whether the step is small.
+    fn choose(&self, step: &Step, machine: Machine) -> Result<(Choice, bool), DeviceError> {
         let plan = &self.plan;
         let node = plan.graph.node(step.node);
         let (inputs, outputs) = plan.graph.io(node);
@@ -147,7 +152,12 @@ impl BoundMemory {
             let route = choice.route();
             route.kernel == step.route.kernel && route.scratch_bytes <= step.route.scratch_bytes
         };
-        choice.filter(planned).ok_or_else(|| DeviceError::Setting {
+        let spec = node.op.spec();
+        let work = spec.bytes(&inputs, &outputs) + spec.flops(&inputs, &outputs);
+        let choice = choice
+            .filter(planned)
+            .map(|choice| (choice, work < SMALL_WORK));
+        choice.ok_or_else(|| DeviceError::Setting {
             device: self.device.name.clone(),
             setting: "plan",
             value: step.route.kernel.to_string(),
@@ -157,7 +167,7 @@ impl BoundMemory {
     }
 
     /// The kernels of all steps over their memory.
-    fn kernels(&self, choices: &[Choice]) -> Result<Vec<Box<dyn Kernel>>, DeviceError> {
+    fn launches(&self, choices: &[(Choice, bool)]) -> Result<Vec<Launch>, DeviceError> {
         let find = |region| self.find(region);
         let places = Places {
             plan: &self.plan,
@@ -166,11 +176,15 @@ impl BoundMemory {
         };
         let steps = self.plan.steps.iter().zip(choices);
         steps
-            .map(|(step, choice)| {
+            .map(|(step, (choice, is_small))| {
                 // SAFETY: the kernels stay in the executable, which keeps the plan's buffers; they run with the gate in
                 // hand (`run`); the planner gave values that live at once different memory.
                 let views = unsafe { places.step(step) }?;
-                Ok(choice.build(&views.args()))
+                let kernel = choice.build(&views.args());
+                Ok(Launch {
+                    kernel,
+                    is_small: *is_small,
+                })
             })
             .collect()
     }
@@ -222,7 +236,7 @@ impl BoundMemory {
             .ok()
     }
 
-    fn fault(&self, (position, fault): team::Failure) -> ExecError {
+    fn fault(&self, (position, fault): (usize, Fault)) -> ExecError {
         let Some(step) = self.plan.steps.get(position) else {
             let cause = fault.to_string();
             return DeviceError::Lost {
@@ -265,8 +279,8 @@ impl Executable for CpuExecutable {
         memory.check_generations()?;
         let mut gate = memory.device.gate();
         capture.run(
-            || Ok(memory.kernels(choices)?),
-            |kernels| team::run(&mut gate.pool, kernels).map_err(|failure| memory.fault(failure)),
+            || Ok(memory.launches(choices)?),
+            |launches| team::run(&mut gate.pool, launches).map_err(|failure| memory.fault(failure)),
         )
     }
 

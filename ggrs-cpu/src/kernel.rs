@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use ggrs_core::device::{Precision, Route, RouteRequest, WeightForm};
+use ggrs_core::device::{Route, RouteRequest, WeightForm};
 use ggrs_core::error::{Fault, Refusal, RefusalReason};
 use ggrs_core::{TensorDesc, Unsupported};
 
@@ -15,12 +15,19 @@ use crate::view::{In, Out, Scratch, ScratchLayout, Slot, Table};
 
 /// A step ready to run.
 pub(crate) trait Kernel: Send + Sync {
-    /// How many phases a run has. All threads finish a phase before any begins the next one.
+    /// How many phases a run has. A phase begins when the one before is done.
     fn phases(&self) -> usize {
         1
     }
 
-    /// One thread's part of a phase. A fault of any thread ends the run after the phase.
+    /// Is a phase too small to be shared? Then one thread runs it, as if it were the only one.
+    fn is_serial(&self, phase: usize) -> bool {
+        let _ = phase;
+        false
+    }
+
+    /// One thread's part of a phase; called until all its units are given out, so a thread may get it more than once. A
+    /// fault of any thread ends the run after the phase.
     fn run(&self, phase: usize, part: &mut Part<'_>) -> Result<(), Fault>;
 }
 
@@ -60,11 +67,6 @@ impl<'a> Request<'a> {
     /// Is operand `i` a weight that is kept packed?
     pub(crate) fn is_packed(&self, i: usize) -> bool {
         matches!(self.operands.form(i), Some(WeightForm::Packed(_)))
-    }
-
-    /// Exact or fast.
-    pub(crate) const fn precision(&self) -> Precision {
-        self.operands.precision
     }
 
     /// Threads that run a phase.

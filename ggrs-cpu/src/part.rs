@@ -21,10 +21,11 @@ pub(crate) struct Part<'a> {
 
 /// Gives out the units of a phase. A phase is divided once: by `even`, `chunks` or `alone`.
 pub(crate) struct Work<'a> {
-    thread: usize,
     n_threads: usize,
     next: &'a AtomicUsize,
     divided: bool,
+    /// Shares that `even` or `alone` gives out, one for each call of the kernel.
+    n_shares: usize,
 }
 
 /// Who the thread is, as the key to its rows of working memory.
@@ -37,10 +38,10 @@ impl<'a> Part<'a> {
     pub(crate) const fn new(thread: usize, n_threads: usize, next: &'a AtomicUsize) -> Self {
         Self {
             work: Work {
-                thread,
                 n_threads,
                 next,
                 divided: false,
+                n_shares: 0,
             },
             own: Own { thread },
         }
@@ -63,14 +64,36 @@ impl Work<'_> {
         }
     }
 
-    /// Units `0..n` in equal runs, one for each thread.
+    /// The next of `n_shares` shares.
+    fn next_share(&mut self, n: usize, n_shares: usize) -> Share {
+        self.n_shares = n_shares;
+        let share = self.next.fetch_add(1, Ordering::Relaxed);
+        if share >= n_shares {
+            return Share { units: 0..0 };
+        }
+        let (each, more) = (n / n_shares, n % n_shares);
+        let start = share * each + share.min(more);
+        Share {
+            units: start..start + each + usize::from(share < more),
+        }
+    }
+
+    /// Units `0..n` in equal runs, as many as there are threads. A thread gets one of them; if others have not come, the
+    /// kernel is called again for theirs.
     pub(crate) fn even(&mut self, n: usize) -> Share {
         let n = self.divide(n);
-        let (each, more) = (n / self.n_threads, n % self.n_threads);
-        let start = self.thread * each + self.thread.min(more);
-        Share {
-            units: start..start + each + usize::from(self.thread < more),
-        }
+        self.next_share(n, self.n_threads)
+    }
+
+    /// Units `0..n` all for one thread; the others get none. For work too small to divide.
+    pub(crate) fn alone(&mut self, n: usize) -> Share {
+        let n = self.divide(n);
+        self.next_share(n, 1)
+    }
+
+    /// Must the kernel be called again for shares that no thread has taken?
+    pub(crate) fn has_more(&self) -> bool {
+        self.next.load(Ordering::Relaxed) < self.n_shares
     }
 
     /// Units `0..n` in runs of `grain`, given to whoever asks next.
@@ -80,14 +103,6 @@ impl Work<'_> {
             next: self.next,
             n,
             grain: grain.max(1),
-        }
-    }
-
-    /// Units `0..n` all for one thread; the others get none. For work too small to divide.
-    pub(crate) fn alone(&mut self, n: usize) -> Share {
-        let n = self.divide(n);
-        Share {
-            units: 0..if self.thread == 0 { n } else { 0 },
         }
     }
 }
@@ -217,25 +232,43 @@ impl Share {
 mod tests {
     use super::*;
 
+    /// The units that `n_calls` calls of a kernel get.
+    fn units(n_calls: usize, mut call: impl FnMut(&mut Part<'_>) -> Vec<usize>) -> Vec<usize> {
+        let next = AtomicUsize::new(0);
+        (0..n_calls)
+            .flat_map(|thread| call(&mut Part::new(thread, n_calls, &next)))
+            .collect()
+    }
+
     #[test]
     fn every_unit_is_given_out_once() {
         for n_threads in 1..5 {
             for n in [0, 1, 2, 7, 64] {
-                let mut even = Vec::new();
-                let (mut alone, mut chunks) = (Vec::new(), Vec::new());
-                let next = AtomicUsize::new(0);
-                for thread in 0..n_threads {
-                    even.extend(Part::new(thread, n_threads, &next).work.even(n).units());
-                    alone.extend(Part::new(thread, n_threads, &next).work.alone(n).units());
-                    let mut part = Part::new(thread, n_threads, &next);
-                    let mut runs = part.work.chunks(n, 3);
-                    while let Some(share) = runs.next() {
-                        chunks.extend(share.units());
-                    }
-                }
                 let all: Vec<usize> = (0..n).collect();
+                let even = units(n_threads, |part| part.work.even(n).units().collect());
+                let alone = units(n_threads, |part| part.work.alone(n).units().collect());
+                let chunks = units(n_threads, |part| {
+                    let mut runs = part.work.chunks(n, 3);
+                    std::iter::from_fn(|| runs.next())
+                        .flat_map(|share| share.units())
+                        .collect()
+                });
                 assert_eq!((&even, &alone, &chunks), (&all, &all, &all));
             }
         }
+    }
+
+    #[test]
+    fn shares_of_threads_that_do_not_come_are_left() {
+        let next = AtomicUsize::new(0);
+        let mut seen = Vec::new();
+        loop {
+            let mut part = Part::new(0, 3, &next);
+            seen.extend(part.work.even(7).units());
+            if !part.work.has_more() {
+                break;
+            }
+        }
+        assert_eq!(seen, (0..7).collect::<Vec<_>>());
     }
 }

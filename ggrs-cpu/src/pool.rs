@@ -1,15 +1,16 @@
-//! Threads that run one job together: a fork-join of very low latency. They must not know what the job is.
+//! Threads that share one job at a time: a fork-join of very low latency. They must not know what the job is.
 //!
-//! The calling thread takes part. The others spin for a moment between jobs, then sleep. A job that panics is contained
-//! and reported, and the pool stays usable.
+//! The calling thread does the job; the others join in while it is open. Whoever comes too late is not waited for, so a
+//! processor that the system gives to somebody else costs its help and nothing more. Helpers spin for a moment between
+//! jobs, then sleep. A job that panics is contained and reported, and the pool stays usable.
 
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-/// What all threads call with their number.
+/// What threads call with their number: 0 is the caller's. It divides its work by itself.
 type Job<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// A job panicked on at least one thread.
@@ -19,7 +20,7 @@ pub(crate) struct Panicked;
 /// The threads.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    helpers: Vec<JoinHandle<()>>,
 }
 
 /// A value that no neighbour shares a cache line with.
@@ -27,19 +28,24 @@ pub(crate) struct Pool {
 #[repr(align(128))]
 pub(crate) struct Apart<T>(pub(crate) T);
 
+/// The gate's word: helpers inside (low bits), whether it is open, the number of the job (high bits).
+const OPEN: u64 = 1 << 31;
+const INSIDE: u64 = OPEN - 1;
+const NEXT_JOB: u64 = 1 << 32;
+
 struct Shared {
-    /// Counts jobs; moves on when one is ready.
-    job_number: Apart<AtomicUsize>,
-    /// Workers that have not finished the current job.
-    running: Apart<AtomicUsize>,
+    /// Helpers enter a job by counting themselves in while it is open, and leave by counting themselves out.
+    gate: Apart<AtomicU64>,
+    /// Helpers that sleep, or are about to.
+    sleepers: Apart<AtomicUsize>,
     panicked: AtomicBool,
     stop: AtomicBool,
-    /// The current job; written by the caller while no worker runs, read by workers after `job_number` moved.
+    /// The current job; written while the gate is closed and nobody is inside, read by those inside.
     job: UnsafeCell<Option<*const Job<'static>>>,
 }
 
-// SAFETY: `job` is written only while `running` is 0 and before `job_number` is released, read only after it is acquired;
-// what it points at is `Sync`.
+// SAFETY: `job` is written only while the gate keeps everybody out, and read only by helpers that the gate let in; what
+// it points at is `Sync`.
 unsafe impl Sync for Shared {}
 // SAFETY: as above.
 unsafe impl Send for Shared {}
@@ -51,209 +57,234 @@ impl Pool {
     /// The system gives no thread.
     pub(crate) fn new(n_threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
-            job_number: Apart::default(),
-            running: Apart::default(),
+            gate: Apart::default(),
+            sleepers: Apart::default(),
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             job: UnsafeCell::new(None),
         });
         let mut pool = Self {
             shared,
-            workers: Vec::new(),
+            helpers: Vec::new(),
         };
         for thread in 1..n_threads.max(1) {
             let shared = Arc::clone(&pool.shared);
             let builder = std::thread::Builder::new().name(format!("ggrs-cpu-{thread}"));
-            pool.workers
-                .push(builder.spawn(move || work(&shared, thread))?);
+            pool.helpers
+                .push(builder.spawn(move || help(&shared, thread))?);
         }
         Ok(pool)
     }
 
     /// Threads, the caller included.
     pub(crate) fn n_threads(&self) -> usize {
-        self.workers.len() + 1
+        self.helpers.len() + 1
     }
 
-    /// Calls `job` once on every thread, with the thread's number, and waits for all.
+    /// Calls `job` on this thread and on helpers that come while it runs, each at most once. When it returns, nobody is
+    /// in the job any more. The job's call on this thread must leave nothing undone but what helpers have taken.
     ///
     /// # Errors
     /// The job panicked.
     pub(crate) fn run(&mut self, job: &Job<'_>) -> Result<(), Panicked> {
-        if self.workers.is_empty() {
-            return catch_unwind(AssertUnwindSafe(|| job(0))).map_err(|_| Panicked);
-        }
-        let shared = &*self.shared;
-        // SAFETY: only the lifetime changes; no worker uses the job after `running` is back at 0, which is waited for below.
-        let job_ptr: *const Job<'static> = unsafe { std::mem::transmute(std::ptr::from_ref(job)) };
-        // SAFETY: `&mut self` and `running` at 0: nobody reads the cell now.
-        unsafe { *shared.job.get() = Some(job_ptr) };
-        shared
-            .running
-            .0
-            .store(self.workers.len(), Ordering::Relaxed);
-        shared.job_number.0.fetch_add(1, Ordering::Release);
-        for worker in &self.workers {
-            worker.thread().unpark();
+        let alone = self.helpers.is_empty();
+        if !alone {
+            self.open(job);
         }
         let mine = catch_unwind(AssertUnwindSafe(|| job(0)));
-        spin_until(|| shared.running.0.load(Ordering::Acquire) == 0);
-        let panicked = shared.panicked.swap(false, Ordering::Relaxed);
-        if mine.is_err() || panicked {
+        if !alone {
+            self.close();
+        }
+        let theirs = self.shared.panicked.swap(false, Ordering::Relaxed);
+        if mine.is_err() || theirs {
             Err(Panicked)
         } else {
             Ok(())
+        }
+    }
+
+    /// Lets helpers into a job. It must be closed before the job ends.
+    fn open(&mut self, job: &Job<'_>) {
+        // SAFETY: only the lifetime changes; nobody uses the job after `close`, which `run` always reaches.
+        let job: *const Job<'static> = unsafe { std::mem::transmute(std::ptr::from_ref(job)) };
+        // SAFETY: the gate is closed and nobody is inside.
+        unsafe { *self.shared.job.get() = Some(job) };
+        let closed = self.shared.gate.0.load(Ordering::Relaxed);
+        self.shared
+            .gate
+            .0
+            .store(closed.wrapping_add(NEXT_JOB) | OPEN, Ordering::SeqCst);
+        // A helper says that it sleeps before it looks at the gate for the last time.
+        if self.shared.sleepers.0.load(Ordering::SeqCst) > 0 {
+            self.wake();
+        }
+    }
+
+    /// Lets nobody in any more, and waits for those inside.
+    fn close(&mut self) {
+        /// A helper inside is nearly done, unless the system took its processor away.
+        const SPINS: usize = 4000;
+        let gate = &self.shared.gate.0;
+        let mut inside = gate.fetch_and(!OPEN, Ordering::AcqRel) & INSIDE;
+        let mut spins = 0;
+        while inside > 0 {
+            if spins < SPINS {
+                spins += 1;
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+            inside = gate.load(Ordering::Acquire) & INSIDE;
+        }
+    }
+
+    fn wake(&self) {
+        for helper in &self.helpers {
+            helper.thread().unpark();
         }
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        self.shared.job_number.0.fetch_add(1, Ordering::Release);
-        for worker in self.workers.drain(..) {
-            worker.thread().unpark();
-            // A worker contains the panics of its jobs; there is nothing to report.
-            let _ = worker.join();
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.wake();
+        for helper in self.helpers.drain(..) {
+            // A helper contains the panics of its jobs; there is nothing to report.
+            let _ = helper.join();
         }
     }
 }
 
-fn work(shared: &Shared, thread: usize) {
-    /// About 50 microseconds between jobs before a worker sleeps.
-    const SPINS: usize = 2000;
-    let mut seen = 0;
-    loop {
-        let mut spins = 0;
-        let number = loop {
-            let number = shared.job_number.0.load(Ordering::Acquire);
-            if number != seen {
-                break number;
-            }
-            if spins < SPINS {
-                spins += 1;
-                std::hint::spin_loop();
-            } else {
-                std::thread::park();
-            }
-        };
-        seen = number;
-        if shared.stop.load(Ordering::Relaxed) {
-            return;
+/// A helper's life.
+fn help(shared: &Shared, thread: usize) {
+    let mut last_job = 0;
+    while enter(shared, &mut last_job) {
+        // SAFETY: this thread is inside: the job was written before the gate opened and stays until all have left.
+        let job = unsafe { (*shared.job.get()).map(|job| &*job) };
+        if let Some(job) = job
+            && catch_unwind(AssertUnwindSafe(|| job(thread))).is_err()
+        {
+            shared.panicked.store(true, Ordering::Relaxed);
         }
-        // SAFETY: the job was written before `job_number` moved, and stays until `running` is back at 0.
-        let job = unsafe { *shared.job.get() };
-        if let Some(job) = job {
-            // SAFETY: as above: `Pool::run` keeps the job alive until this worker has counted itself out.
-            let job = unsafe { &*job };
-            if catch_unwind(AssertUnwindSafe(|| job(thread))).is_err() {
-                shared.panicked.store(true, Ordering::Relaxed);
-            }
-        }
-        shared.running.0.fetch_sub(1, Ordering::Release);
+        shared.gate.0.fetch_sub(1, Ordering::Release);
     }
 }
 
-/// Waits for something that is almost there; gives the processor away if it is not, because the thread that is waited for
-/// may need it.
-fn spin_until(done: impl Fn() -> bool) {
-    const SPINS: usize = 4000;
+/// Waits for an open job that this helper was not in, and enters it. False if the pool ends.
+fn enter(shared: &Shared, last_job: &mut u64) -> bool {
+    /// Between jobs, before a helper sleeps: some 100 microseconds.
+    const SPINS: usize = 5000;
     let mut spins = 0;
-    while !done() {
+    loop {
+        if try_enter(shared, last_job) {
+            return true;
+        }
+        if shared.stop.load(Ordering::Relaxed) {
+            return false;
+        }
         if spins < SPINS {
             spins += 1;
             std::hint::spin_loop();
-        } else {
-            std::thread::yield_now();
+            continue;
+        }
+        spins = 0;
+        shared.sleepers.0.fetch_add(1, Ordering::SeqCst);
+        let entered = try_enter(shared, last_job);
+        if !entered && !shared.stop.load(Ordering::SeqCst) {
+            std::thread::park();
+        }
+        shared.sleepers.0.fetch_sub(1, Ordering::SeqCst);
+        if entered {
+            return true;
         }
     }
 }
 
-/// Where the threads of a job wait for each other.
-pub(crate) struct Barrier {
-    n_threads: usize,
-    arrived: Apart<AtomicUsize>,
-    passed: Apart<AtomicUsize>,
-}
-
-impl Barrier {
-    /// For `n_threads` threads.
-    pub(crate) fn new(n_threads: usize) -> Self {
-        Self {
-            n_threads,
-            arrived: Apart::default(),
-            passed: Apart::default(),
+fn try_enter(shared: &Shared, last_job: &mut u64) -> bool {
+    let gate = &shared.gate.0;
+    let mut word = gate.load(Ordering::SeqCst);
+    while word & OPEN != 0 && word / NEXT_JOB != *last_job {
+        match gate.compare_exchange_weak(word, word + 1, Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => {
+                *last_job = word / NEXT_JOB;
+                return true;
+            }
+            Err(now) => word = now,
         }
     }
-
-    /// Waits for all threads; the last one calls `last` before any goes on.
-    pub(crate) fn wait(&self, last: impl FnOnce()) {
-        if self.n_threads == 1 {
-            return last();
-        }
-        let passed = self.passed.0.load(Ordering::Relaxed);
-        if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == self.n_threads {
-            last();
-            self.arrived.0.store(0, Ordering::Relaxed);
-            self.passed
-                .0
-                .store(passed.wrapping_add(1), Ordering::Release);
-        } else {
-            spin_until(|| self.passed.0.load(Ordering::Acquire) != passed);
-        }
-    }
+    false
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Does units of work until none are left.
+    fn share(next: &AtomicUsize, n: usize, mut unit: impl FnMut(usize)) {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            if i >= n {
+                return;
+            }
+            unit(i);
+        }
+    }
+
     #[test]
-    fn every_thread_runs_every_job_once() {
+    fn every_unit_is_done_once_and_before_the_run_ends() {
         for n_threads in [1, 2, 3, 5] {
             let mut pool = Pool::new(n_threads).unwrap();
             assert_eq!(pool.n_threads(), n_threads);
-            for _ in 0..200 {
-                let seen: Vec<AtomicUsize> = (0..n_threads).map(|_| AtomicUsize::new(0)).collect();
+            for round in 0..300 {
+                let next = AtomicUsize::new(0);
+                let units: Vec<AtomicUsize> =
+                    (0..round % 40).map(|_| AtomicUsize::new(0)).collect();
                 pool.run(&|thread| {
-                    seen[thread].fetch_add(1, Ordering::Relaxed);
+                    assert!(thread < n_threads);
+                    share(&next, units.len(), |i| {
+                        units[i].fetch_add(1, Ordering::Relaxed);
+                    });
                 })
                 .unwrap();
-                assert!(seen.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+                assert!(units.iter().all(|n| n.load(Ordering::Relaxed) == 1));
             }
+        }
+    }
+
+    #[test]
+    fn helpers_come_even_if_they_slept() {
+        let mut pool = Pool::new(2).unwrap();
+        for pause in [0, 1, 20] {
+            std::thread::sleep(std::time::Duration::from_millis(pause));
+            let helped = AtomicBool::new(false);
+            pool.run(&|thread| {
+                if thread == 1 {
+                    helped.store(true, Ordering::Release);
+                }
+                // The caller works until a helper has come.
+                while !helped.load(Ordering::Acquire) {
+                    std::thread::yield_now();
+                }
+            })
+            .unwrap();
         }
     }
 
     #[test]
     fn a_panic_is_contained_and_the_pool_goes_on() {
+        let mut pool = Pool::new(3).unwrap();
         for culprit in [0, 2] {
-            let mut pool = Pool::new(3).unwrap();
-            assert_eq!(
-                pool.run(&|thread| assert!(thread != culprit, "on purpose")),
-                Err(Panicked)
-            );
+            let came = AtomicBool::new(false);
+            let run = pool.run(&|thread| {
+                came.fetch_or(thread == culprit, Ordering::AcqRel);
+                assert!(thread != culprit, "on purpose");
+                while thread == 0 && !came.load(Ordering::Acquire) {
+                    std::thread::yield_now();
+                }
+            });
+            assert_eq!(run, Err(Panicked));
             assert_eq!(pool.run(&|_| ()), Ok(()));
         }
-    }
-
-    #[test]
-    fn nobody_passes_a_barrier_early() {
-        let n_threads = 4;
-        let mut pool = Pool::new(n_threads).unwrap();
-        let barrier = Barrier::new(n_threads);
-        let (sum, checked) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        pool.run(&|_| {
-            for round in 1..=100 {
-                sum.fetch_add(1, Ordering::Relaxed);
-                barrier.wait(|| {
-                    checked.fetch_add(
-                        usize::from(sum.load(Ordering::Relaxed) == round * n_threads),
-                        Ordering::Relaxed,
-                    );
-                });
-            }
-        })
-        .unwrap();
-        assert_eq!(checked.load(Ordering::Relaxed), 100);
     }
 }

@@ -77,7 +77,11 @@ pub(crate) fn form(desc: &TensorDesc, uses: &[WeightUse<'_>], precision: Precisi
     };
     let is_lookup = |u: &WeightUse<'_>| matches!(u.op, Op::GetRows(_)) && u.operand == 0;
     let suits = uses.iter().any(is_product) && uses.iter().all(|u| is_product(u) || is_lookup(u));
-    if precision == Precision::Fast && suits && Matrices::of(desc).is_some() { PACKED } else { WeightForm::Native }
+    if precision == Precision::Fast && suits && Matrices::of(desc).is_some() {
+        PACKED
+    } else {
+        WeightForm::Native
+    }
 }
 
 /// Bytes of a weight in a form.

@@ -1,11 +1,13 @@
 //! The device itself: opening, memory, buffers, capture, threads and members. Kernels are tested elsewhere.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 use std::any::Any;
 use std::sync::Arc;
 
 use ggrs_core::device::{
-    Backend, Bindings, Buffer, BufferSlice, BufferUse, CaptureState, Device, Precision, Registry, Runner, WeightForm,
-    WeightSource,
+    Backend, Bindings, Buffer, BufferSlice, BufferUse, CaptureState, Device, Precision, Registry,
+    Runner, WeightForm, WeightSource,
 };
 use ggrs_core::error::Fault;
 use ggrs_core::plan::{Plan, PlanOptions, plan};
@@ -14,7 +16,10 @@ use ggrs_cpu::isa::Isa;
 use ggrs_cpu::{CpuBackend, CpuOptions};
 
 fn backend(threads: usize) -> CpuBackend {
-    CpuBackend::new(CpuOptions { threads: Some(threads), isa: Isa::best() })
+    CpuBackend::new(CpuOptions {
+        threads: Some(threads),
+        isa: Isa::best(),
+    })
 }
 
 fn open(threads: usize) -> Arc<dyn Device> {
@@ -26,7 +31,12 @@ fn floats(x: &[f32]) -> Vec<u8> {
 }
 
 fn as_floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    bytes
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .map(|b| f32::from_le_bytes(*b))
+        .collect()
 }
 
 /// `y = w x`, and a state that adds up x.
@@ -54,11 +64,26 @@ fn bind(device: &dyn Device) -> Bound {
     let plan = Arc::new(plan(&counter(), device, &PlanOptions::default()).unwrap());
     let mut bindings = Bindings::new();
     let bytes = floats(&[1.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]);
-    let weight = device.load_weight(&plan.weights[0], WeightSource { bytes: &bytes, owner: None }).unwrap();
-    let state = device.alloc(plan.states[0].bytes, BufferUse::State).unwrap();
+    let weight = device
+        .load_weight(
+            &plan.weights[0],
+            WeightSource {
+                bytes: &bytes,
+                owner: None,
+            },
+        )
+        .unwrap();
+    let state = device
+        .alloc(plan.states[0].bytes, BufferUse::State)
+        .unwrap();
     bindings.insert("w", Arc::clone(&weight));
     bindings.insert("sum", Arc::clone(&state));
-    Bound { plan, bindings, state, weight }
+    Bound {
+        plan,
+        bindings,
+        state,
+        weight,
+    }
 }
 
 #[test]
@@ -72,7 +97,10 @@ fn a_run_gives_the_same_with_any_number_of_threads() {
             runner.run().unwrap();
             let n = run as f32;
             assert_eq!(as_floats(&runner.get("y").unwrap()), [1.0, 4.0, 10.0]);
-            assert_eq!(as_floats(&runner.get("total").unwrap()), [n, 2.0 * n, 3.0 * n, 4.0 * n]);
+            assert_eq!(
+                as_floats(&runner.get("total").unwrap()),
+                [n, 2.0 * n, 3.0 * n, 4.0 * n]
+            );
         }
     }
 }
@@ -89,9 +117,14 @@ fn captured_runs_equal_eager_ones() {
             5 => runner.executable().release_capture(),
             _ => (),
         }
-        runner.set("x", &floats(&[step as f32, 1.0, 0.5, -1.0])).unwrap();
+        runner
+            .set("x", &floats(&[step as f32, 1.0, 0.5, -1.0]))
+            .unwrap();
         runner.run().unwrap();
-        seen.push((runner.executable().capture_state(), as_floats(&runner.get("y").unwrap())));
+        seen.push((
+            runner.executable().capture_state(),
+            as_floats(&runner.get("y").unwrap()),
+        ));
     }
     let states: Vec<CaptureState> = seen.iter().map(|s| s.0).collect();
     use CaptureState::{Captured, Eager};
@@ -99,7 +132,10 @@ fn captured_runs_equal_eager_ones() {
     for (step, (_, y)) in seen.iter().enumerate() {
         assert_eq!(y, &[step as f32, 2.0, step as f32 + 0.5]);
     }
-    assert_eq!(as_floats(&runner.get("total").unwrap()), [15.0, 6.0, 3.0, -6.0]);
+    assert_eq!(
+        as_floats(&runner.get("total").unwrap()),
+        [15.0, 6.0, 3.0, -6.0]
+    );
 }
 
 #[test]
@@ -115,7 +151,12 @@ fn a_released_buffer_ends_the_executables_bound_to_it() {
             }
             runner.run().unwrap();
             [&bound.state, &bound.weight][of].generation().release();
-            assert_eq!(runner.run(), Err(ExecError::StaleBinding { name: name.to_owned() }));
+            assert_eq!(
+                runner.run(),
+                Err(ExecError::StaleBinding {
+                    name: name.to_owned()
+                })
+            );
             // Bound anew, it runs.
             let mut runner = Runner::new(&*device, &bound.plan, &bound.bindings).unwrap();
             runner.set("x", &floats(&[0.0; 4])).unwrap();
@@ -130,7 +171,12 @@ fn memory_that_is_not_there_is_an_error_and_nothing_else() {
     let total = device.memory().total;
     for bytes in [total.saturating_mul(2), u64::MAX / 2, u64::MAX] {
         match device.alloc(bytes, BufferUse::State) {
-            Err(DeviceError::OutOfMemory { device, requested, free, .. }) => {
+            Err(DeviceError::OutOfMemory {
+                device,
+                requested,
+                free,
+                ..
+            }) => {
                 assert_eq!((device.as_str(), requested), ("cpu:0", bytes));
                 assert!(free > 0 && free <= total);
             }
@@ -169,14 +215,32 @@ fn fresh_memory_is_zero_and_transfers_stay_inside() {
     queue.upload(&whole, &[1, 2, 3, 4, 5, 6, 7, 8]).unwrap();
     queue.fill(&whole.range("cpu", 6, 2).unwrap(), 9).unwrap();
     // An overlapping copy.
-    queue.copy(&whole.range("cpu", 0, 4).unwrap(), &whole.range("cpu", 2, 4).unwrap()).unwrap();
+    queue
+        .copy(
+            &whole.range("cpu", 0, 4).unwrap(),
+            &whole.range("cpu", 2, 4).unwrap(),
+        )
+        .unwrap();
     let mut data = [0; 8];
     queue.download(&whole, &mut data).unwrap();
     assert_eq!(data, [1, 2, 1, 2, 3, 4, 9, 9]);
-    assert!(matches!(queue.upload(&whole, &[0; 9]), Err(DeviceError::Range { end: 9, size: 8, .. })));
+    assert!(matches!(
+        queue.upload(&whole, &[0; 9]),
+        Err(DeviceError::Range {
+            end: 9,
+            size: 8,
+            ..
+        })
+    ));
     assert!(queue.download(&whole, &mut [0; 9]).is_err());
-    let outside = BufferSlice { offset: 4, ..whole.clone() };
-    assert!(matches!(queue.upload(&outside, &[0; 8]), Err(DeviceError::Range { .. })));
+    let outside = BufferSlice {
+        offset: 4,
+        ..whole.clone()
+    };
+    assert!(matches!(
+        queue.upload(&outside, &[0; 8]),
+        Err(DeviceError::Range { .. })
+    ));
 }
 
 #[test]
@@ -184,10 +248,16 @@ fn a_buffer_of_another_device_is_refused() {
     let (one, other) = (open(1), open(1));
     let foreign = BufferSlice::whole(other.alloc(8, BufferUse::State).unwrap());
     let refused = one.queue().unwrap().upload(&foreign, &[0; 8]);
-    assert!(matches!(refused, Err(DeviceError::ForeignBuffer { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(DeviceError::ForeignBuffer { .. })),
+        "{refused:?}"
+    );
     let bound = bind(&*other);
     let compiled = one.compile(&bound.plan, &bound.bindings);
-    assert!(matches!(compiled.err(), Some(BindError::Device(DeviceError::ForeignBuffer { .. }))));
+    assert!(matches!(
+        compiled.err(),
+        Some(BindError::Device(DeviceError::ForeignBuffer { .. }))
+    ));
 }
 
 #[test]
@@ -196,20 +266,50 @@ fn mapped_weights_are_not_copied_and_not_written() {
     struct Page([u8; 48]);
     let device = open(1);
     let bound = bind(&*device);
-    let slot = ggrs_core::plan::WeightSlot { form: WeightForm::Native, ..bound.plan.weights[0].clone() };
+    let slot = ggrs_core::plan::WeightSlot {
+        form: WeightForm::Native,
+        ..bound.plan.weights[0].clone()
+    };
     let page = Arc::new(Page([3; 48]));
     let before = device.memory().held;
     let owner: Arc<dyn Any + Send + Sync> = Arc::<Page>::clone(&page);
-    let buffer = device.load_weight(&slot, WeightSource { bytes: &page.0, owner: Some(owner) }).unwrap();
-    assert_eq!((device.memory().held, Arc::strong_count(&page)), (before, 2));
+    let buffer = device
+        .load_weight(
+            &slot,
+            WeightSource {
+                bytes: &page.0,
+                owner: Some(owner),
+            },
+        )
+        .unwrap();
+    assert_eq!(
+        (device.memory().held, Arc::strong_count(&page)),
+        (before, 2)
+    );
     assert_eq!(device.read_weight(&slot, &*buffer).unwrap(), [3; 48]);
-    let refused = device.queue().unwrap().fill(&BufferSlice::whole(Arc::clone(&buffer)), 0);
+    let refused = device
+        .queue()
+        .unwrap()
+        .fill(&BufferSlice::whole(Arc::clone(&buffer)), 0);
     assert!(refused.is_err());
     drop(buffer);
     assert_eq!(Arc::strong_count(&page), 1);
     // Bytes of the wrong length.
-    let short = device.load_weight(&slot, WeightSource { bytes: &page.0[..40], owner: None });
-    assert!(matches!(short.err(), Some(DeviceError::WeightBytes { expected: 48, got: 40, .. })));
+    let short = device.load_weight(
+        &slot,
+        WeightSource {
+            bytes: &page.0[..40],
+            owner: None,
+        },
+    );
+    assert!(matches!(
+        short.err(),
+        Some(DeviceError::WeightBytes {
+            expected: 48,
+            got: 40,
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -230,15 +330,41 @@ fn weights_are_packed_for_fast_products_and_come_back_bit_for_bit() {
     let graph = g.seal().unwrap();
     let device = open(3);
     for precision in [Precision::Fast, Precision::Exact] {
-        let plan = plan(&graph, &*device, &PlanOptions { precision, ..PlanOptions::default() }).unwrap();
+        let plan = plan(
+            &graph,
+            &*device,
+            &PlanOptions {
+                precision,
+                ..PlanOptions::default()
+            },
+        )
+        .unwrap();
         assert_eq!(plan.weights.len(), dtypes.len());
         for slot in &plan.weights {
-            assert_eq!(slot.form == WeightForm::Native, precision == Precision::Exact, "{}", slot.name);
+            assert_eq!(
+                slot.form == WeightForm::Native,
+                precision == Precision::Exact,
+                "{}",
+                slot.name
+            );
             let n_bytes = slot.desc.bytes().unwrap();
             let bytes: Vec<u8> = (0..n_bytes).map(|i| (i * 31 % 251) as u8).collect();
-            let buffer = device.load_weight(slot, WeightSource { bytes: &bytes, owner: None }).unwrap();
+            let buffer = device
+                .load_weight(
+                    slot,
+                    WeightSource {
+                        bytes: &bytes,
+                        owner: None,
+                    },
+                )
+                .unwrap();
             assert_eq!(buffer.form(), slot.form);
-            assert_eq!(device.read_weight(slot, &*buffer).unwrap(), bytes, "{}", slot.name);
+            assert_eq!(
+                device.read_weight(slot, &*buffer).unwrap(),
+                bytes,
+                "{}",
+                slot.name
+            );
         }
     }
 }
@@ -257,12 +383,28 @@ fn a_fault_names_its_step_and_the_next_run_works() {
         let device = open(threads);
         let plan = Arc::new(plan(&graph, &*device, &PlanOptions::default()).unwrap());
         let mut runner = Runner::new(&*device, &plan, &Bindings::new()).unwrap();
-        runner.set("x", &floats(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0])).unwrap();
+        runner
+            .set("x", &floats(&[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]))
+            .unwrap();
         runner.set("ids", &4_i32.to_le_bytes()).unwrap();
         match runner.run() {
-            Err(ExecError::Fault { step: 1, node, op: "get_rows", fault, .. }) => {
+            Err(ExecError::Fault {
+                step: 1,
+                node,
+                op: "get_rows",
+                fault,
+                ..
+            }) => {
                 assert_eq!(node, "lookup.get_rows");
-                assert_eq!(fault, Fault::IndexOutOfRange { role: "ids", row: 0, index: 4, bound: 4 });
+                assert_eq!(
+                    fault,
+                    Fault::IndexOutOfRange {
+                        role: "ids",
+                        row: 0,
+                        index: 4,
+                        bound: 4
+                    }
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -275,25 +417,48 @@ fn a_fault_names_its_step_and_the_next_run_works() {
 #[test]
 fn members_share_the_threads() {
     let registry = Registry::with([Box::new(backend(5)) as Box<dyn Backend>]);
-    for (name, threads) in
-        [("cpu", "5 threads"), ("cpu:0/2", "3 threads"), ("cpu:1/2", "2 threads"), ("cpu:6/8", "1 thread")]
-    {
+    for (name, threads) in [
+        ("cpu", "5 threads"),
+        ("cpu:0/2", "3 threads"),
+        ("cpu:1/2", "2 threads"),
+        ("cpu:6/8", "1 thread"),
+    ] {
         let device = registry.open(name).unwrap();
-        assert!(device.info().features.ends_with(&format!(", {threads}")), "{name}: {}", device.info().features);
+        assert!(
+            device.info().features.ends_with(&format!(", {threads}")),
+            "{name}: {}",
+            device.info().features
+        );
         let bound = bind(&*device);
         let mut runner = Runner::new(&*device, &bound.plan, &bound.bindings).unwrap();
         runner.set("x", &floats(&[1.0, 1.0, 1.0, 1.0])).unwrap();
         runner.run().unwrap();
         assert_eq!(as_floats(&runner.get("y").unwrap()), [1.0, 2.0, 4.0]);
     }
-    assert!(matches!(registry.open("cpu:1").err(), Some(DeviceError::NotFound { .. })));
+    assert!(matches!(
+        registry.open("cpu:1").err(),
+        Some(DeviceError::NotFound { .. })
+    ));
     let missing = Isa::ALL.into_iter().find(|isa| !isa.is_available());
     if let Some(isa) = missing {
-        let refused = CpuBackend::new(CpuOptions { threads: None, isa }).open(&"cpu".parse().unwrap());
-        assert!(matches!(refused.err(), Some(DeviceError::Setting { setting: "GGRS_CPU_ISA", .. })));
+        let refused =
+            CpuBackend::new(CpuOptions { threads: None, isa }).open(&"cpu".parse().unwrap());
+        assert!(matches!(
+            refused.err(),
+            Some(DeviceError::Setting {
+                setting: "GGRS_CPU_ISA",
+                ..
+            })
+        ));
     }
     let none = backend(0).open(&"cpu".parse().unwrap());
-    assert!(matches!(none.err(), Some(DeviceError::Setting { setting: "threads", .. })));
+    assert!(matches!(
+        none.err(),
+        Some(DeviceError::Setting {
+            setting: "threads",
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -305,7 +470,13 @@ fn a_plan_for_other_threads_is_refused_not_run() {
     g.output("y", y).unwrap();
     let plan = Arc::new(plan(&g.seal().unwrap(), &*one, &PlanOptions::default()).unwrap());
     let compiled = many.compile(&plan, &Bindings::new());
-    assert!(matches!(compiled.err(), Some(BindError::Device(DeviceError::Setting { setting: "plan", .. }))));
+    assert!(matches!(
+        compiled.err(),
+        Some(BindError::Device(DeviceError::Setting {
+            setting: "plan",
+            ..
+        }))
+    ));
     assert!(one.compile(&plan, &Bindings::new()).is_ok());
 }
 

@@ -188,9 +188,11 @@ fn sums_of_any_length() {
             close("sum", math::sum(isa, &a), wa.iter().sum(), size);
             let squares: f64 = wa.iter().map(|a| a * a).sum();
             close("squares", math::sum_squares(isa, &a), squares, squares);
-            let deviations: f64 = wa.iter().map(|a| (a - 0.375) * (a - 0.375)).sum();
-            let got = math::sum_squared_deviations(isa, &a, 0.375);
-            close("deviations", got, deviations, deviations);
+            let (sum, squares) = math::deviations(isa, &a, 0.375);
+            let deviations = wa.iter().map(|a| a - 0.375);
+            close("deviations", sum, deviations.clone().sum(), size);
+            let truth = deviations.map(|d| d * d).sum();
+            close("their squares", squares, truth, truth);
             let products = wa.iter().zip(&wb).map(|(a, b)| a * b);
             let got = f64::from(math::dot(isa, &a, &b));
             close(
@@ -199,6 +201,16 @@ fn sums_of_any_length() {
                 products.clone().sum(),
                 products.map(f64::abs).sum(),
             );
+            // Squares beyond the range of F32.
+            for scale in [1e-25, 1e25] {
+                let x: Vec<f32> = a.iter().map(|a| a * scale).collect();
+                let truth: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
+                let got = math::sum_squares(isa, &x);
+                assert!(
+                    (got - truth).abs() <= 1e-6 * truth,
+                    "{isa}: {got}, not {truth}"
+                );
+            }
             let largest = a.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             assert_eq!(math::max(isa, &a), largest, "{isa} max of {n}");
         }
@@ -213,6 +225,13 @@ fn rows_are_scaled_and_added() {
             let mut out = vec![f32::NAN; n];
             math::scale(isa, 0.5, 0.25, &x, &mut out);
             assert!(x.iter().zip(&out).all(|(x, o)| *o == 0.5 * x + 0.25));
+            let mut again = vec![f32::NAN; n];
+            math::scale_deviations(isa, -0.5, 0.5, 0.0, &x, &mut again);
+            assert!(out.iter().zip(&again).all(|(a, b)| (a - b).abs() <= 1e-7));
+            math::scale_each(isa, 2.0, &x, &y, &mut again);
+            assert!((0..n).all(|i| again[i] == 2.0 * x[i] * y[i]));
+            math::add(isa, &x, &y, &mut again);
+            assert!((0..n).all(|i| again[i] == x[i] + y[i]));
             math::scale_in_place(isa, 4.0, &mut out);
             assert!(x.iter().zip(&out).all(|(x, o)| *o == 2.0 * x + 1.0));
             let mut sum = y.clone();

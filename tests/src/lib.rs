@@ -2,9 +2,12 @@
 //!
 //! Everything here is for tests: it may panic on a test's own mistake, and no other crate depends on it.
 
+pub mod conformance;
 pub mod fixtures;
 pub mod nmse;
 pub mod oracle;
+pub mod problem;
+pub mod problems;
 pub mod random;
 pub mod sentinel;
 pub mod tolerance;

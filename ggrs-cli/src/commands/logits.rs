@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ArgGroup;
 use ggrs_model::{Logits, SessionError};
 
 use crate::console::Console;
@@ -15,12 +16,12 @@ use crate::text_input::{argument_or_stdin, read_text};
 use crate::token_ids::TokenIds;
 
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("input").args(["text", "ids", "prompt_file"]).required(true)))]
 pub(crate) struct Args {
     /// The text; `-` reads it from stdin
-    #[arg(required_unless_present_any = ["ids", "prompt_file"], conflicts_with_all = ["ids", "prompt_file"])]
     text: Option<String>,
     /// Token ids instead of text, separated by commas
-    #[arg(long, value_name = "IDS", conflicts_with = "prompt_file")]
+    #[arg(long, value_name = "IDS")]
     ids: Option<TokenIds>,
     /// Read the text from a file; `-` is stdin
     #[arg(short = 'f', long, value_name = "FILE")]

@@ -19,9 +19,12 @@ use crate::text_input::{argument_or_stdin, read_text};
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "ggrs run [OPTIONS] [MODEL.gguf] <PROMPT>")]
 pub(crate) struct Args {
-    /// The model (without one, the demo model that is part of the program) and the prompt; `-` reads it from stdin
-    #[arg(value_names = ["MODEL.gguf", "PROMPT"], num_args = 0..=2)]
-    words: Vec<OsString>,
+    /// The model [default: the demo model that is part of the program]
+    #[arg(value_name = "MODEL.gguf")]
+    first: Option<OsString>,
+    /// The prompt; `-` reads it from stdin
+    #[arg(value_name = "PROMPT")]
+    second: Option<OsString>,
     /// Read the prompt from a file; `-` is stdin
     #[arg(short = 'f', long, value_name = "FILE")]
     prompt_file: Option<PathBuf>,
@@ -43,7 +46,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
-    let (path, prompt) = model_and_prompt(args.words, args.prompt_file.as_deref())?;
+    let (path, prompt) = model_and_prompt(args.first, args.second, args.prompt_file.as_deref())?;
     let mut sampler = args.sampling.sampler()?;
     let model = load_model(open_file(path.as_deref())?, &args.device, console)?;
     let ids = if args.raw {
@@ -62,14 +65,14 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Which words are the model and which the prompt.
+/// Which word is the model and which the prompt: a single one is the prompt.
 fn model_and_prompt(
-    words: Vec<OsString>,
+    first: Option<OsString>,
+    second: Option<OsString>,
     prompt_file: Option<&Path>,
 ) -> Result<(Option<PathBuf>, String), CliError> {
     let usage = |kind, message: &str| Err(CliError::usage("run", kind, message));
-    let mut words = words.into_iter();
-    let (model, prompt) = match (words.next(), words.next(), prompt_file) {
+    let (model, prompt) = match (first, second, prompt_file) {
         (model, None, Some(file)) => return Ok((model.map(PathBuf::from), read_text(file)?)),
         (Some(_), Some(_), Some(_)) => {
             return usage(ErrorKind::ArgumentConflict, "a prompt and --prompt-file exclude each other");

@@ -15,16 +15,16 @@ use crate::units::{Bytes, Count};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The model whose shape it has
-    #[arg(value_parser = parser(Preset::ALL.map(Preset::name)))]
+    #[arg(value_parser = parser::<Preset>(Preset::ALL.map(Preset::name)))]
     preset: Preset,
     /// Where to write it
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
     /// How its weights are quantised
-    #[arg(long, default_value = Mix::Q4KM.name(), ignore_case = true, value_parser = parser(Mix::all().map(Mix::name)))]
+    #[arg(long, default_value = Mix::Q4KM.name(), ignore_case = true, value_parser = parser::<Mix>(Mix::all().map(Mix::name)))]
     qtype: Mix,
     /// Its vocabulary: none takes token ids only, dummy takes any text
-    #[arg(long, default_value = Vocab::default().name(), value_parser = parser(Vocab::ALL.map(Vocab::name)))]
+    #[arg(long, default_value = Vocab::default().name(), value_parser = parser::<Vocab>(Vocab::ALL.map(Vocab::name)))]
     vocab: Vocab,
     /// Another number of layers than the preset has
     #[arg(long, value_name = "N")]

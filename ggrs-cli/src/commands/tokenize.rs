@@ -2,21 +2,21 @@
 
 use std::path::PathBuf;
 
-use ggrs_model::LoadOptions;
+use clap::ArgGroup;
 use ggrs_model::tokenizer::EncodeOptions;
+use ggrs_model::{SessionError, load_tokenizer};
 use serde_json::json;
 
 use crate::console::Console;
 use crate::error::CliError;
 use crate::load::open_file;
-use crate::registry::{NULL, registry};
 use crate::text_input::argument_or_stdin;
 use crate::token_ids::TokenIds;
 
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("input").args(["text", "decode"]).required(true)))]
 pub(crate) struct Args {
     /// The text; `-` reads it from stdin
-    #[arg(required_unless_present = "decode", conflicts_with = "decode")]
     text: Option<String>,
     /// Token ids to turn into text, separated by commas
     #[arg(long, value_name = "IDS")]
@@ -33,10 +33,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
-    let device = registry(None)?.open(NULL)?;
-    let file = open_file(args.model.as_deref())?;
-    let model = ggrs_model::Model::from_file(file, device, LoadOptions::default(), &mut |_, _| {})?;
-    let tokenizer = model.tokenizer()?;
+    // No weights are loaded: any file with a vocabulary that is known will do, whatever its architecture.
+    let tokenizer = load_tokenizer(&open_file(args.model.as_deref())?)?.ok_or(SessionError::Lacks {
+        what: "vocabulary",
+        way_out: "name another one (--model)",
+    })?;
     match (args.text, args.decode) {
         (_, Some(ids)) => {
             let text = tokenizer.decode(&ids.0)?;

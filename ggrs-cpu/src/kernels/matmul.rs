@@ -128,6 +128,10 @@ impl<const N: usize> Kernel for MatMul<N> {
         1 + usize::from(self.product.prepares())
     }
 
+    fn is_serial(&self, phase: usize) -> bool {
+        phase + 1 < self.phases() && self.product.prepares_little()
+    }
+
     fn run(&self, phase: usize, part: &mut Part<'_>) -> Result<(), Fault> {
         if phase + 1 < self.phases() {
             self.product.prepare(part);

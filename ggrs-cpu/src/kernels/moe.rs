@@ -181,6 +181,14 @@ impl<const N: usize> Kernel for MatMulId<N> {
         1 + usize::from(self.product.prepares()) + usize::from(self.groups.is_some())
     }
 
+    fn is_serial(&self, phase: usize) -> bool {
+        match phase + 1 == self.phases() {
+            true => false,
+            false if phase == 0 && self.product.prepares() => self.product.prepares_little(),
+            false => true,
+        }
+    }
+
     fn run(&self, phase: usize, part: &mut Part<'_>) -> Result<(), Fault> {
         let last = self.phases() - 1;
         match &self.groups {

@@ -22,24 +22,36 @@ enum Divisor {
     Length,
 }
 
+/// What a row becomes: `factor * (x - center) + bias`.
+#[derive(Clone, Copy)]
+struct Line {
+    center: f32,
+    factor: f32,
+    bias: f32,
+}
+
 impl Divisor {
-    /// What a row is multiplied by, and what is added then.
-    fn factor_and_bias(self, isa: Isa, eps: f32, x: &[f32]) -> (f32, f32) {
+    fn line(self, isa: Isa, eps: f32, x: &[f32]) -> Line {
         let (eps, n) = (f64::from(eps), x.len() as f64);
+        let through_zero = |divisor: f64| Line {
+            center: 0.0,
+            factor: (1.0 / divisor) as f32,
+            bias: 0.0,
+        };
         match self {
-            Self::Rms => {
-                let mean_square = math::sum_squares(isa, x) / n;
-                ((1.0 / (mean_square + eps).sqrt()) as f32, 0.0)
-            }
-            Self::Length => {
-                let length = math::sum_squares(isa, x).sqrt();
-                ((1.0 / length.max(eps)) as f32, 0.0)
-            }
+            Self::Rms => through_zero((math::sum_squares(isa, x) / n + eps).sqrt()),
+            Self::Length => through_zero(math::sum_squares(isa, x).sqrt().max(eps)),
             Self::Deviation => {
-                let mean = math::sum(isa, x) / n;
-                let variance = math::sum_squared_deviations(isa, x, mean as f32) / n;
-                let factor = 1.0 / (variance + eps).sqrt();
-                (factor as f32, (-mean * factor) as f32)
+                // A centre near the mean, then what it is off by: exact however far the mean is from 0.
+                let center = (math::sum(isa, x) / n) as f32;
+                let (sum, squares) = math::deviations(isa, x, center);
+                let off = sum / n;
+                let factor = 1.0 / (squares / n - off * off + eps).sqrt();
+                Line {
+                    center,
+                    factor: factor as f32,
+                    bias: (-off * factor) as f32,
+                }
             }
         }
     }
@@ -63,11 +75,15 @@ impl Kernel for Norm {
         let mut rows = share.rows(&self.out, 1);
         for row in rows.range() {
             let x = self.x.row_f32(row, x_space);
-            let (factor, bias) = self.divisor.factor_and_bias(self.isa, self.eps, x);
+            let Line {
+                center,
+                factor,
+                bias,
+            } = self.divisor.line(self.isa, self.eps, x);
             let dtype = self.out.dtype();
             fill_row(&mut rows, dtype, row, out_space, |out| match weight {
                 Some(weight) => math::scale_each(self.isa, factor, x, weight, out),
-                None => math::scale(self.isa, factor, bias, x, out),
+                None => math::scale_deviations(self.isa, center, factor, bias, x, out),
             });
         }
         Ok(())
@@ -136,6 +152,9 @@ impl Kernel for AddNorm {
         let [a_space, b_space, sum_space] = cut(part.own.row(&self.space), self.a.width());
         let weight = self.weight.values::<f32>();
         let isa = self.isa;
+        if self.sum.n_rows() == 0 {
+            return Ok(());
+        }
         let mut share = part.work.even(self.sum.n_rows());
         let (mut sums, mut normed) = share.rows_of_two((&self.sum, 1), (&self.normed, 1));
         for row in sums.range() {
@@ -144,7 +163,7 @@ impl Kernel for AddNorm {
             let mut factor = 0.0;
             fill_row(&mut sums, sum_dtype, row, sum_space, |sum| {
                 math::add(isa, a, b, sum);
-                factor = Divisor::Rms.factor_and_bias(isa, self.eps, sum).0;
+                factor = Divisor::Rms.line(isa, self.eps, sum).factor;
             });
             // The sum once more, from where it was just written: a's space is free by now.
             let sum: &[f32] = if sum_dtype == ggrs_core::DType::F32 {

@@ -212,7 +212,7 @@ pub(crate) enum Activations<'a> {
     Picked(&'a [Routed]),
 }
 
-impl Activations<'_> {
+impl<'a> Activations<'a> {
     fn len(&self) -> usize {
         match self {
             Self::Rows { n, .. } => *n,
@@ -227,12 +227,35 @@ impl Activations<'_> {
             Self::Picked(list) => list.get(i).map_or(usize::MAX, |r| r.input as usize),
         }
     }
+
+    /// Of all rows of x, each of `width` values, those that [`Activations::columns`] counts from 0.
+    fn of<'x, T>(&self, x: &'x [T], width: usize) -> &'x [T] {
+        match self {
+            Self::Rows { start, n } => x
+                .get(start * width..(start + n) * width)
+                .unwrap_or_default(),
+            Self::Picked(_) => x,
+        }
+    }
+
+    /// The columns of the product.
+    fn columns(&self) -> Columns<'a> {
+        match *self {
+            Self::Rows { n, .. } => Columns::Dense { start: 0, n },
+            Self::Picked(list) => Columns::Routed(list),
+        }
+    }
 }
 
 impl<const N: usize> Product<N> {
     /// Must activations be prepared before they are multiplied?
     pub(crate) const fn prepares(&self) -> bool {
         self.quantized || self.converted
+    }
+
+    /// Are the activations too few to share the preparation?
+    pub(crate) fn prepares_little(&self) -> bool {
+        self.x.grid().n_elems() <= 16384
     }
 
     /// The phase that prepares activations: each row once for all products.
@@ -316,17 +339,24 @@ impl<const N: usize> Product<N> {
                 );
             } else if let Some(tiles) = bank.packed(matrix, &rows) {
                 let inputs = match bank.form {
-                    Form::PackedBlocks => QuantizedRows::new(self.groups.read(), bank.k)
-                        .ok()
-                        .map(Inputs::Quantized),
-                    _ => Some(Inputs::Floats {
-                        values: self.floats(),
-                        k: bank.k,
-                    }),
+                    Form::PackedBlocks => {
+                        let groups = activations.of(self.groups.read(), bank.k / GROUP_ELEMS);
+                        QuantizedRows::new(groups, bank.k)
+                            .ok()
+                            .map(Inputs::Quantized)
+                    }
+                    _ => Some(self.float_inputs(activations, bank.k)),
                 };
-                multiply(self.isa, &tiles, inputs, activations, out);
+                if let Some(inputs) = inputs {
+                    multiply(self.isa, &tiles, &inputs, activations.columns(), out);
+                }
             }
         }
+    }
+
+    fn float_inputs(&self, activations: Activations<'_>, k: usize) -> Inputs<'_> {
+        let values = activations.of(self.floats(), k);
+        Inputs::Floats { values, k }
     }
 
     /// A block of native weights: row by row for few activations, as tiles of F32 for more.
@@ -377,13 +407,8 @@ impl<const N: usize> Product<N> {
         );
         debug_assert!(packed.is_ok(), "{packed:?}");
         if let Ok(tiles) = PackedMatrix::new(DType::F32, n_rows, k, tiles) {
-            multiply(
-                self.isa,
-                &tiles,
-                Some(Inputs::Floats { values: x, k }),
-                activations,
-                out,
-            );
+            let inputs = self.float_inputs(activations, k);
+            multiply(self.isa, &tiles, &inputs, activations.columns(), out);
         }
     }
 }
@@ -392,38 +417,13 @@ impl<const N: usize> Product<N> {
 fn multiply(
     isa: Isa,
     tiles: &PackedMatrix<'_>,
-    inputs: Option<Inputs<'_>>,
-    activations: Activations<'_>,
+    inputs: &Inputs<'_>,
+    columns: Columns<'_>,
     out: &mut [f32],
 ) {
     let n_rows = tiles.n_rows();
-    let mut dense = [Routed {
-        input: 0,
-        output: 0,
-    }; BLOCK_COLUMNS];
-    let columns = match activations {
-        Activations::Picked(list) => list,
-        Activations::Rows { start, n } => {
-            for (i, column) in dense.iter_mut().enumerate().take(n) {
-                *column = Routed {
-                    input: (start + i) as u32,
-                    output: i as u32,
-                };
-            }
-            dense.get(..n).unwrap_or_default()
-        }
-    };
-    let n_columns = columns.len();
-    let result = match (inputs, Output::new(out, n_columns, n_rows, n_rows)) {
-        (Some(inputs), Ok(mut output)) => gemm::matmul(
-            isa,
-            tiles,
-            0..tiles.n_tiles(),
-            &inputs,
-            Columns::Routed(columns),
-            &mut output,
-        ),
-        _ => return,
-    };
-    debug_assert!(result.is_ok(), "{result:?}");
+    if let Ok(mut output) = Output::new(out, columns.len(), n_rows, n_rows) {
+        let result = gemm::matmul(isa, tiles, 0..tiles.n_tiles(), inputs, columns, &mut output);
+        debug_assert!(result.is_ok(), "{result:?}");
+    }
 }

@@ -24,6 +24,10 @@ pub(crate) trait Lanes: Copy {
     fn load(self, from: &[f32]) -> Self::Floats;
     /// Writes as many lanes as `to` has room for.
     fn store(self, x: Self::Floats, to: &mut [f32]);
+    /// The first `N` values (little-endian); lanes without one are 0.
+    fn load_f32_bytes(self, from: &[[u8; 4]]) -> Self::Floats;
+    /// The same F16 value (little-endian) in every lane.
+    fn splat_f16(self, x: [u8; 2]) -> Self::Floats;
     /// The first `N` F16 values (little-endian); lanes without one are 0.
     fn load_f16(self, from: &[[u8; 2]]) -> Self::Floats;
     /// Signed bytes; lanes without one are 0.

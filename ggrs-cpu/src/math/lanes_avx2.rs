@@ -30,11 +30,11 @@ macro_rules! simd {
 
 /// The first eight elements; zeros where there are fewer.
 #[inline(always)]
-fn eight<T: Copy + Default>(from: &[T]) -> [T; N] {
+fn eight<T: Copy + bytemuck::Zeroable>(from: &[T]) -> [T; N] {
     match from.first_chunk::<N>() {
         Some(all) => *all,
         None => {
-            let mut out = [T::default(); N];
+            let mut out = [T::zeroed(); N];
             for (o, x) in out.iter_mut().zip(from) {
                 *o = *x;
             }
@@ -89,6 +89,18 @@ impl Lanes for Avx2 {
         } else {
             simd!(_mm256_maskstore_ps(to.as_mut_ptr(), self.mask(to.len()), x));
         }
+    }
+
+    #[inline(always)]
+    fn load_f32_bytes(self, from: &[[u8; 4]]) -> __m256 {
+        let values = eight(from);
+        simd!(_mm256_loadu_ps(values.as_ptr().cast()))
+    }
+
+    #[inline(always)]
+    fn splat_f16(self, x: [u8; 2]) -> __m256 {
+        let x = i16::from_le_bytes(x);
+        simd!(_mm256_cvtph_ps(_mm_set1_epi16(x)))
     }
 
     #[inline(always)]

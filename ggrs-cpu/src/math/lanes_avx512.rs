@@ -33,6 +33,31 @@ macro_rules! simd {
     };
 }
 
+impl Avx512 {
+    /// The first 16 two-byte values; zeros where there are fewer.
+    #[inline(always)]
+    fn halves(self, from: &[[u8; 2]]) -> __m256i {
+        if from.len() >= N {
+            simd!(_mm256_loadu_si256(from.as_ptr().cast()))
+        } else {
+            simd!(_mm256_maskz_loadu_epi16(
+                mask(from.len()),
+                from.as_ptr().cast()
+            ))
+        }
+    }
+
+    /// The first 16 bytes; zeros where there are fewer.
+    #[inline(always)]
+    fn bytes(self, from: &[u8]) -> __m128i {
+        if from.len() >= N {
+            simd!(_mm_loadu_si128(from.as_ptr().cast()))
+        } else {
+            simd!(_mm_maskz_loadu_epi8(mask(from.len()), from.as_ptr().cast()))
+        }
+    }
+}
+
 impl Lanes for Avx512 {
     type Floats = __m512;
     type Square = [__m512; N];
@@ -63,44 +88,53 @@ impl Lanes for Avx512 {
     }
 
     #[inline(always)]
+    fn load_f32_bytes(self, from: &[[u8; 4]]) -> __m512 {
+        if from.len() >= N {
+            simd!(_mm512_loadu_ps(from.as_ptr().cast()))
+        } else {
+            simd!(_mm512_maskz_loadu_ps(
+                mask(from.len()),
+                from.as_ptr().cast()
+            ))
+        }
+    }
+
+    #[inline(always)]
+    fn splat_f16(self, x: [u8; 2]) -> __m512 {
+        let x = i16::from_le_bytes(x);
+        simd!(_mm512_cvtph_ps(_mm256_set1_epi16(x)))
+    }
+
+    #[inline(always)]
     fn load_f16(self, from: &[[u8; 2]]) -> __m512 {
-        simd!(_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(
-            mask(from.len()),
-            from.as_ptr().cast()
+        simd!(_mm512_cvtph_ps(self.halves(from)))
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, from: &[[u8; 2]]) -> __m512 {
+        simd!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(
+            _mm512_cvtepu16_epi32(self.halves(from))
         )))
     }
 
     #[inline(always)]
     fn load_i8(self, from: &[u8]) -> __m512 {
-        simd!({
-            let bytes = _mm_maskz_loadu_epi8(mask(from.len()), from.as_ptr().cast());
-            _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))
-        })
+        simd!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(self.bytes(from))))
     }
 
     #[inline(always)]
     fn load_low_nibbles(self, from: &[u8]) -> __m512 {
-        simd!({
-            let bytes = _mm_maskz_loadu_epi8(mask(from.len()), from.as_ptr().cast());
-            let low = _mm512_and_si512(_mm512_cvtepu8_epi32(bytes), _mm512_set1_epi32(15));
-            _mm512_cvtepi32_ps(low)
-        })
+        simd!(_mm512_cvtepi32_ps(_mm512_and_si512(
+            _mm512_cvtepu8_epi32(self.bytes(from)),
+            _mm512_set1_epi32(15)
+        )))
     }
 
     #[inline(always)]
     fn load_high_nibbles(self, from: &[u8]) -> __m512 {
-        simd!({
-            let bytes = _mm_maskz_loadu_epi8(mask(from.len()), from.as_ptr().cast());
-            _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(_mm512_cvtepu8_epi32(bytes)))
-        })
-    }
-
-    #[inline(always)]
-    fn load_bf16(self, from: &[[u8; 2]]) -> __m512 {
-        simd!({
-            let halves = _mm256_maskz_loadu_epi16(mask(from.len()), from.as_ptr().cast());
-            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
-        })
+        simd!(_mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(
+            _mm512_cvtepu8_epi32(self.bytes(from))
+        )))
     }
 
     #[inline(always)]

@@ -65,6 +65,16 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
+    fn load_f32_bytes(self, from: &[[u8; 4]]) -> [f32; N] {
+        fill!(from, |x| f32::from_le_bytes(*x))
+    }
+
+    #[inline(always)]
+    fn splat_f16(self, x: [u8; 2]) -> [f32; N] {
+        [f16::from_le_bytes(x).to_f32(); N]
+    }
+
+    #[inline(always)]
     fn load_f16(self, from: &[[u8; 2]]) -> [f32; N] {
         fill!(from, |x| f16::from_le_bytes(*x).to_f32())
     }

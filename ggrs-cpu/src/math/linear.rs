@@ -41,6 +41,29 @@ impl Task for ScaleInPlace<'_> {
     }
 }
 
+/// `out = factor * (x - center) + bias`.
+struct ScaleDeviations<'a> {
+    center: f32,
+    factor: f32,
+    bias: f32,
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Task for ScaleDeviations<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let (factor, bias) = (lanes.splat(self.factor), lanes.splat(self.bias));
+        let center = lanes.splat(self.center);
+        for (x, out) in self.x.chunks(L::N).zip(self.out.chunks_mut(L::N)) {
+            let x = lanes.sub(lanes.load(x), center);
+            lanes.store(lanes.mul_add(x, factor, bias), out);
+        }
+    }
+}
+
 /// `out = factor * x * weights`.
 struct ScaleEach<'a> {
     factor: f32,
@@ -124,6 +147,19 @@ pub fn scale(isa: Isa, factor: f32, bias: f32, x: &[f32], out: &mut [f32]) {
             out,
         },
     );
+}
+
+/// `out[i] = factor * (x[i] - center) + bias`; what one row has more than the other is left alone.
+pub fn scale_deviations(isa: Isa, center: f32, factor: f32, bias: f32, x: &[f32], out: &mut [f32]) {
+    let (x, out) = same_length(x, out);
+    let task = ScaleDeviations {
+        center,
+        factor,
+        bias,
+        x,
+        out,
+    };
+    dispatch(isa, task);
 }
 
 /// `x[i] *= factor`.

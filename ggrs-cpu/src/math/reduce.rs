@@ -93,35 +93,39 @@ impl<T: Term> Task for Sum<'_, T> {
     }
 }
 
-struct SumSquaredDeviations<'a> {
+struct Deviations<'a> {
     x: &'a [f32],
-    mean: f32,
+    center: f32,
 }
 
-impl Task for SumSquaredDeviations<'_> {
-    type Output = f64;
+impl Task for Deviations<'_> {
+    type Output = (f64, f64);
 
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) -> f64 {
-        let mean = lanes.splat(self.mean);
-        let mut total = 0.0;
+    fn run<L: Lanes>(self, lanes: L) -> (f64, f64) {
+        let center = lanes.splat(self.center);
+        let (mut total, mut total_squares) = (0.0, 0.0);
         for run in self.x.chunks(RUN) {
-            let mut sums = [lanes.splat(0.0); SIDES];
-            let mut steps = run.chunks_exact(SIDES * L::N);
+            let mut sums = [lanes.splat(0.0); 2];
+            let mut squares = [lanes.splat(0.0); 2];
+            let mut steps = run.chunks_exact(2 * L::N);
             for step in &mut steps {
-                for (sum, x) in sums.iter_mut().zip(step.chunks_exact(L::N)) {
-                    let x = lanes.sub(lanes.load(x), mean);
-                    *sum = lanes.mul_add(x, x, *sum);
+                let sides = sums.iter_mut().zip(&mut squares);
+                for ((sum, square), x) in sides.zip(step.chunks_exact(L::N)) {
+                    let x = lanes.sub(lanes.load(x), center);
+                    *sum = lanes.add(*sum, x);
+                    *square = lanes.mul_add(x, x, *square);
                 }
             }
-            let [a, b, c, d] = sums;
-            total += f64::from(lanes.total(lanes.add(lanes.add(a, b), lanes.add(c, d))));
+            total += f64::from(lanes.total(lanes.add(sums[0], sums[1])));
+            total_squares += f64::from(lanes.total(lanes.add(squares[0], squares[1])));
             for x in steps.remainder() {
-                let x = f64::from(x - self.mean);
-                total += x * x;
+                let x = f64::from(x - self.center);
+                total += x;
+                total_squares += x * x;
             }
         }
-        total
+        (total, total_squares)
     }
 }
 
@@ -175,9 +179,9 @@ pub fn sum_squares(isa: Isa, x: &[f32]) -> f64 {
     dispatch(isa, Sum(Square, x))
 }
 
-/// The sum of `(x - mean)^2` over a row.
-pub fn sum_squared_deviations(isa: Isa, x: &[f32], mean: f32) -> f64 {
-    dispatch(isa, SumSquaredDeviations { x, mean })
+/// The sums of `x - center` and of its square over a row.
+pub fn deviations(isa: Isa, x: &[f32], center: f32) -> (f64, f64) {
+    dispatch(isa, Deviations { x, center })
 }
 
 /// The largest value of a row, NaNs left out; -inf if there is none.

@@ -1,6 +1,8 @@
-//! Rows of any float or block format as F32, fast for the formats that caches and activations have.
+//! Rows of the formats that caches and activations have, as F32: one by one, gathered, or gathered and turned.
 //!
-//! The meaning of the formats is `formats`'; the fast paths here give the same bits.
+//! The meaning of the formats is `formats`'; the paths here give the same bits, faster. Other formats are left to it.
+
+use std::marker::PhantomData;
 
 use ggrs_core::DType;
 
@@ -8,98 +10,127 @@ use super::lanes::{Lanes, Task, dispatch};
 use crate::formats::{FormatError, dequantize_row};
 use crate::isa::Isa;
 
-/// Bytes of a Q8_0 block: an F16 scale, 32 signed bytes.
-const Q8_0_BYTES: usize = 34;
-/// Bytes of a Q4_0 block: an F16 scale, 16 bytes of which the low halves come first; 8 stands for 0.
-const Q4_0_BYTES: usize = 18;
-/// Elements of a block of either.
+/// A format whose elements can be read a vector at a time.
+trait Format {
+    /// The elements of a row from `column` (a multiple of the vector) on; zeros behind the row's end.
+    fn load<L: Lanes>(lanes: L, row: &[u8], column: usize) -> L::Floats;
+}
+
+/// The bytes from `start` on.
+#[inline(always)]
+fn from(row: &[u8], start: usize) -> &[u8] {
+    row.get(start..).unwrap_or_default()
+}
+
+struct F32;
+impl Format for F32 {
+    #[inline(always)]
+    fn load<L: Lanes>(lanes: L, row: &[u8], column: usize) -> L::Floats {
+        lanes.load_f32_bytes(from(row, 4 * column).as_chunks().0)
+    }
+}
+
+struct F16;
+impl Format for F16 {
+    #[inline(always)]
+    fn load<L: Lanes>(lanes: L, row: &[u8], column: usize) -> L::Floats {
+        lanes.load_f16(from(row, 2 * column).as_chunks().0)
+    }
+}
+
+struct Bf16;
+impl Format for Bf16 {
+    #[inline(always)]
+    fn load<L: Lanes>(lanes: L, row: &[u8], column: usize) -> L::Floats {
+        lanes.load_bf16(from(row, 2 * column).as_chunks().0)
+    }
+}
+
+/// Elements of a block of the block formats here.
 const BLOCK: usize = 32;
 
-/// F16 or BF16 as a vector.
+/// The block of `N` bytes that `column` is in, and the column in it; zeros behind the row's end.
 #[inline(always)]
-fn read_halves<L: Lanes, const BF16: bool>(lanes: L, bytes: &[u8], out: &mut [f32]) {
-    let (halves, _) = bytes.as_chunks::<2>();
-    for (from, to) in halves.chunks(L::N).zip(out.chunks_mut(L::N)) {
-        let x = if BF16 {
-            lanes.load_bf16(from)
+fn block_at<const N: usize>(row: &[u8], column: usize) -> (&[u8; N], usize) {
+    let block = from(row, column / BLOCK * N).first_chunk();
+    (block.unwrap_or(&[0; N]), column % BLOCK)
+}
+
+struct Q8_0;
+impl Format for Q8_0 {
+    /// A block is an F16 scale and 32 signed bytes.
+    #[inline(always)]
+    fn load<L: Lanes>(lanes: L, row: &[u8], column: usize) -> L::Floats {
+        let (block, at) = block_at::<34>(row, column);
+        let scale = lanes.splat_f16([block[0], block[1]]);
+        lanes.mul(scale, lanes.load_i8(&block[2 + at..]))
+    }
+}
+
+struct Q4_0;
+impl Format for Q4_0 {
+    /// A block is an F16 scale and 16 bytes, whose low halves are the first 16 elements; 8 stands for 0.
+    #[inline(always)]
+    fn load<L: Lanes>(lanes: L, row: &[u8], column: usize) -> L::Floats {
+        let (block, at) = block_at::<18>(row, column);
+        let scale = lanes.splat_f16([block[0], block[1]]);
+        let x = if at < BLOCK / 2 {
+            lanes.load_low_nibbles(&block[2 + at..])
         } else {
-            lanes.load_f16(from)
+            lanes.load_high_nibbles(&block[2 + at - BLOCK / 2..])
         };
-        lanes.store(x, to);
+        lanes.mul(scale, lanes.sub(x, lanes.splat(8.0)))
     }
 }
 
-/// The scale at the start of a block.
-#[inline(always)]
-fn block_scale<L: Lanes>(lanes: L, block: &[u8]) -> L::Floats {
-    let (halves, _) = block.as_chunks::<2>();
-    let mut scale = [0.0];
-    lanes.store(
-        lanes.load_f16(halves.get(..1).unwrap_or_default()),
-        &mut scale,
-    );
-    lanes.splat(scale[0])
-}
-
-#[inline(always)]
-fn read_q8_0<L: Lanes>(lanes: L, bytes: &[u8], out: &mut [f32]) {
-    let (blocks, _) = bytes.as_chunks::<Q8_0_BYTES>();
-    for (block, out) in blocks.iter().zip(out.chunks_mut(BLOCK)) {
-        let scale = block_scale(lanes, block);
-        for (from, to) in block[2..].chunks(L::N).zip(out.chunks_mut(L::N)) {
-            lanes.store(lanes.mul(scale, lanes.load_i8(from)), to);
-        }
-    }
-}
-
-#[inline(always)]
-fn read_q4_0<L: Lanes>(lanes: L, bytes: &[u8], out: &mut [f32]) {
-    let (blocks, _) = bytes.as_chunks::<Q4_0_BYTES>();
-    let eight = lanes.splat(8.0);
-    for (block, out) in blocks.iter().zip(out.chunks_mut(BLOCK)) {
-        let scale = block_scale(lanes, block);
-        let (low, high) = out.split_at_mut(out.len().min(BLOCK / 2));
-        for (from, to) in block[2..].chunks(L::N).zip(low.chunks_mut(L::N)) {
-            let x = lanes.sub(lanes.load_low_nibbles(from), eight);
-            lanes.store(lanes.mul(scale, x), to);
-        }
-        for (from, to) in block[2..].chunks(L::N).zip(high.chunks_mut(L::N)) {
-            let x = lanes.sub(lanes.load_high_nibbles(from), eight);
-            lanes.store(lanes.mul(scale, x), to);
-        }
-    }
-}
-
-/// Reads a gapless row as F32; for formats without a fast path says so and does nothing.
-#[inline(always)]
-fn read_row_lanes<L: Lanes>(lanes: L, dtype: DType, bytes: &[u8], out: &mut [f32]) -> bool {
-    match dtype {
-        DType::F32 => {
-            for (x, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
-                *x = f32::from_le_bytes(*b);
+/// Runs an expression with `$format` as the type of `$dtype`, or another if it has none.
+macro_rules! with_format {
+    ($dtype:expr, $format:ident => $body:expr, else $other:expr) => {
+        match $dtype {
+            DType::F32 => {
+                type $format = F32;
+                $body
             }
+            DType::F16 => {
+                type $format = F16;
+                $body
+            }
+            DType::BF16 => {
+                type $format = Bf16;
+                $body
+            }
+            DType::Q8_0 => {
+                type $format = Q8_0;
+                $body
+            }
+            DType::Q4_0 => {
+                type $format = Q4_0;
+                $body
+            }
+            _ => $other,
         }
-        DType::F16 => read_halves::<L, false>(lanes, bytes, out),
-        DType::BF16 => read_halves::<L, true>(lanes, bytes, out),
-        DType::Q8_0 => read_q8_0(lanes, bytes, out),
-        DType::Q4_0 => read_q4_0(lanes, bytes, out),
-        _ => return false,
+    };
+}
+
+#[inline(always)]
+fn read<L: Lanes, F: Format>(lanes: L, row: &[u8], out: &mut [f32]) {
+    for (i, out) in out.chunks_mut(L::N).enumerate() {
+        lanes.store(F::load(lanes, row, i * L::N), out);
     }
-    true
 }
 
-struct ReadRow<'a> {
-    dtype: DType,
-    bytes: &'a [u8],
+struct ReadRow<'a, F> {
+    row: &'a [u8],
     out: &'a mut [f32],
+    format: PhantomData<F>,
 }
 
-impl Task for ReadRow<'_> {
-    type Output = bool;
+impl<F: Format> Task for ReadRow<'_, F> {
+    type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self, lanes: L) -> bool {
-        read_row_lanes(lanes, self.dtype, self.bytes, self.out)
+    fn run<L: Lanes>(self, lanes: L) {
+        read::<L, F>(lanes, self.row, self.out);
     }
 }
 
@@ -109,50 +140,108 @@ impl Task for ReadRow<'_> {
 /// As [`dequantize_row`]: an integer dtype, a row that does not end on a block, `bytes` of another length than `out`
 /// needs.
 pub fn read_row(isa: Isa, dtype: DType, bytes: &[u8], out: &mut [f32]) -> Result<(), FormatError> {
-    let fits = dtype.row_bytes(out.len()) == Some(bytes.len());
-    if fits && dispatch(isa, ReadRow { dtype, bytes, out }) {
-        return Ok(());
+    if dtype.row_bytes(out.len()) != Some(bytes.len()) {
+        return dequantize_row(dtype, bytes, out);
     }
-    dequantize_row(dtype, bytes, out)
+    with_format!(dtype, F => {
+        let format = PhantomData::<F>;
+        dispatch(isa, ReadRow { row: bytes, out, format });
+        Ok(())
+    }, else dequantize_row(dtype, bytes, out))
 }
 
-struct ReadRows<'a, R> {
-    dtype: DType,
+/// Can rows of this dtype be gathered?
+pub(crate) const fn can_gather(dtype: DType) -> bool {
+    with_format!(dtype, F => { let _ = PhantomData::<F>; true }, else false)
+}
+
+/// Where gathered rows go.
+pub(crate) struct Gathered<'a> {
+    /// How many rows.
+    pub(crate) n_rows: usize,
+    /// Elements of a row.
+    pub(crate) width: usize,
+    /// The matrix of gathered rows, or its transpose.
+    pub(crate) out: &'a mut [f32],
+    /// From a row of `out` to the next.
+    pub(crate) stride: usize,
+}
+
+struct Gather<'a, F, R> {
     row: R,
-    out: &'a mut [f32],
-    stride: usize,
-    width: usize,
+    to: Gathered<'a>,
+    format: PhantomData<F>,
 }
 
-impl<'r, R: Fn(usize) -> &'r [u8]> Task for ReadRows<'_, R> {
+impl<'r, F: Format, R: Fn(usize) -> &'r [u8]> Task for Gather<'_, F, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        for (i, out) in self.out.chunks_mut(self.stride.max(1)).enumerate() {
-            if let Some(out) = out.get_mut(..self.width) {
-                read_row_lanes(lanes, self.dtype, (self.row)(i), out);
+        let rows = self.to.out.chunks_mut(self.to.stride.max(1));
+        for (i, out) in rows.enumerate().take(self.to.n_rows) {
+            if let Some(out) = out.get_mut(..self.to.width) {
+                read::<L, F>(lanes, (self.row)(i), out);
             }
         }
     }
 }
 
-/// Reads gapless rows of `width` elements, of one of the formats that caches have, to rows `stride` apart.
-pub(crate) fn read_cache_rows<'r>(
+/// Gathers gapless rows of a dtype that [`can_gather`] knows. `row` gives their bytes.
+pub(crate) fn gather<'r>(
     isa: Isa,
     dtype: DType,
     row: impl Fn(usize) -> &'r [u8],
-    width: usize,
-    (out, stride): (&mut [f32], usize),
+    to: Gathered<'_>,
 ) {
-    dispatch(
-        isa,
-        ReadRows {
-            dtype,
-            row,
-            out,
-            stride,
-            width,
-        },
-    );
+    with_format!(dtype, F => {
+        let format = PhantomData::<F>;
+        dispatch(isa, Gather { row, to, format });
+    }, else debug_assert!(false, "{dtype} is not gathered"));
+}
+
+struct GatherTurned<'a, F, R>(Gather<'a, F, R>);
+
+impl<'r, F: Format, R: Fn(usize) -> &'r [u8]> Task for GatherTurned<'_, F, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Gather { row, to, .. } = self.0;
+        for top in (0..to.n_rows).step_by(L::N) {
+            let mut rows: [&[u8]; super::VECTOR] = [&[]; super::VECTOR];
+            for (i, bytes) in rows.iter_mut().enumerate().take(L::N.min(to.n_rows - top)) {
+                *bytes = row(top + i);
+            }
+            for left in (0..to.width).step_by(L::N) {
+                let mut square = lanes.square();
+                for (vector, row) in square.as_mut().iter_mut().zip(rows) {
+                    *vector = F::load(lanes, row, left);
+                }
+                let mut square = lanes.transpose(square);
+                let columns = square.as_mut().iter().zip(left..to.width);
+                for (vector, column) in columns {
+                    let start = column * to.stride + top;
+                    if let Some(out) = to.out.get_mut(start..start + L::N) {
+                        lanes.store(*vector, out);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Gathers rows as [`gather`] does and turns the matrix: `out[j][i] = row(i)[j]`. Rows of `out` have room for `n_rows`
+/// rounded up to a vector; what is behind `n_rows` becomes 0.
+pub(crate) fn gather_turned<'r>(
+    isa: Isa,
+    dtype: DType,
+    row: impl Fn(usize) -> &'r [u8],
+    to: Gathered<'_>,
+) {
+    debug_assert!(to.n_rows.next_multiple_of(super::VECTOR) <= to.stride);
+    with_format!(dtype, F => {
+        let format = PhantomData::<F>;
+        dispatch(isa, GatherTurned(Gather { row, to, format }));
+    }, else debug_assert!(false, "{dtype} is not gathered"));
 }

@@ -68,6 +68,10 @@ impl Grid {
     }
 
     /// The size of an axis counted from the end (0 is the last); 1 if there is none.
+    #[allow(
+        clippy::wrong_self_convention,
+        reason = "the name that ggrs-core gives it"
+    )]
     pub(crate) fn from_end(&self, i: usize) -> usize {
         self.rank
             .checked_sub(i + 1)
@@ -103,11 +107,6 @@ impl Grid {
         }
     }
 
-    /// Elements from each row to the next, if that is the same everywhere.
-    pub(crate) const fn row_step(&self) -> Option<usize> {
-        self.row_step
-    }
-
     /// Are all elements one behind the other?
     pub(crate) fn is_contiguous(&self) -> bool {
         self.elem_step() == 1 && (self.n_rows <= 1 || self.row_step == Some(self.width()))
@@ -126,21 +125,6 @@ impl Grid {
             rest /= size;
         }
         offset
-    }
-
-    /// Where the row with this index over the outer axes begins; `None` if there is no such row.
-    pub(crate) fn row_offset_at(&self, index: &[usize]) -> Option<usize> {
-        if index.len() + 1 != self.rank {
-            return None;
-        }
-        let mut offset = 0;
-        for ((i, size), stride) in index.iter().zip(&self.sizes).zip(&self.strides) {
-            if i >= size {
-                return None;
-            }
-            offset += i * stride;
-        }
-        Some(offset)
     }
 
     /// The first `width` columns.
@@ -193,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_found_by_number_and_by_index() {
+    fn rows_are_found_by_number() {
         for g in [
             grid(&[2, 3, 4], &[12, 4, 1]),
             grid(&[2, 3, 4], &[4, 8, 1]),
@@ -202,9 +186,7 @@ mod tests {
             let s = g.strides().to_vec();
             for (row, (i, j)) in (0..2).flat_map(|i| (0..3).map(move |j| (i, j))).enumerate() {
                 assert_eq!(g.row_offset(row), i * s[0] + j * s[1]);
-                assert_eq!(g.row_offset_at(&[i, j]), Some(i * s[0] + j * s[1]));
             }
-            assert_eq!(g.row_offset_at(&[2, 0]), None);
         }
     }
 

@@ -118,13 +118,6 @@ impl In {
         }
     }
 
-    /// The bytes of the gapless row with this index over the outer axes; empty if there is none.
-    pub(crate) fn row_bytes_at(&self, index: &[usize]) -> &[u8] {
-        self.grid
-            .row_offset_at(index)
-            .map_or(&[], |offset| self.bytes_at(offset))
-    }
-
     fn scalars<'a, T: Pod>(&self, bytes: &'a [u8]) -> &'a [T] {
         let fits = size_of::<T>() == self.dtype.block_bytes() && !self.dtype.is_block();
         debug_assert!(fits, "{} is not read as such scalars", self.dtype);
@@ -139,11 +132,6 @@ impl In {
     /// `i64`); empty behind the last one.
     pub(crate) fn row<T: Pod>(&self, row: usize) -> &[T] {
         self.scalars(self.row_bytes(row))
-    }
-
-    /// The same for the row with this index over the outer axes.
-    pub(crate) fn row_at<T: Pod>(&self, index: &[usize]) -> &[T] {
-        self.scalars(self.row_bytes_at(index))
     }
 
     /// All scalars of a tensor without any gaps; empty if it has some.
@@ -180,8 +168,9 @@ impl In {
             start * self.grid.elem_step() * self.dtype.block_bytes()
         };
         // SAFETY: the columns are the grid's.
+        let data = unsafe { self.data.add(skip) };
         Self {
-            data: unsafe { self.data.add(skip) },
+            data,
             grid: self.grid.with_width(len),
             ..*self
         }

@@ -275,7 +275,7 @@ impl Out {
     ///
     /// # Safety
     /// For 'a, nothing else reaches these elements.
-    pub(crate) unsafe fn elems<'a, T: Pod>(&'a self, range: Range<usize>) -> &'a mut [T] {
+    pub(crate) unsafe fn elems<'a, T: Pod>(&self, range: Range<usize>) -> &'a mut [T] {
         let end = range.end.min(self.grid.n_elems());
         if range.start >= end || !self.holds::<T>() || !self.grid.is_contiguous() {
             return &mut [];

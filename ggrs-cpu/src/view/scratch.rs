@@ -92,8 +92,9 @@ impl Scratch {
             (0, 0)
         };
         // SAFETY: the table lies inside the working memory.
+        let data = unsafe { self.data.add(offset) }.cast();
         Table {
-            data: unsafe { self.data.add(offset) }.cast(),
+            data,
             n_rows,
             width: slot.width,
         }
@@ -114,11 +115,6 @@ unsafe impl<T: Pod + Send> Send for Table<T> {}
 unsafe impl<T: Pod + Sync> Sync for Table<T> {}
 
 impl<T: Pod> Table<T> {
-    /// Rows.
-    pub(crate) const fn n_rows(&self) -> usize {
-        self.n_rows
-    }
-
     /// Values in a row.
     pub(crate) const fn width(&self) -> usize {
         self.width
@@ -145,7 +141,7 @@ impl<T: Pod> Table<T> {
     ///
     /// # Safety
     /// For 'a, nothing else reaches these rows.
-    pub(crate) unsafe fn rows<'a>(&'a self, rows: Range<usize>) -> &'a mut [T] {
+    pub(crate) unsafe fn rows<'a>(&self, rows: Range<usize>) -> &'a mut [T] {
         let end = rows.end.min(self.n_rows);
         if rows.start >= end {
             return &mut [];

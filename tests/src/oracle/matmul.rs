@@ -36,6 +36,9 @@ pub fn matmul(weights: &Array, x: &Array) -> Array {
     }
     let mut shape = x.shape.clone();
     shape[n_batch_axes + 1] = weights.shape[n_batch_axes];
+    if k == 0 {
+        return Array::filled(&shape, 0.0);
+    }
     Array::from_fn(&shape, |idx| {
         let mut x_idx = idx.to_vec();
         let mut w_idx: Vec<usize> = idx[..n_batch_axes]

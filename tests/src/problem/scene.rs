@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ggrs_core::error::Fault;
+use ggrs_core::ops::Op;
 use ggrs_core::{DType, Graph, GraphBuilder, GraphError, Value};
 
 use super::{Operand, Problem, Tolerance, View};
@@ -111,9 +112,27 @@ pub fn pose(problem: &dyn Problem, answered: bool) -> Result<Posed, GraphError> 
         stem: problem.stem(),
         graph: scene.graph.seal()?,
         leaves: scene.leaves,
-        answers: scene.answers,
+        answers: if answered { scene.answers } else { Vec::new() },
         bad_data: scene.bad_data,
     })
+}
+
+/// Values of any dtype.
+fn decode(dtype: DType, shape: &[usize], bytes: &[u8]) -> Array {
+    if dtype.is_int() {
+        decode_ints(dtype, shape, bytes).map(|id| id as f64)
+    } else {
+        dequantize(dtype, shape, bytes)
+    }
+}
+
+/// What is expected where the dtype is this: integers must be equal.
+fn values(dtype: DType, values: Array, tolerance: Tolerance) -> Answers {
+    if dtype.is_int() {
+        Answers::Ints(values.map(|v| v as i64))
+    } else {
+        Answers::Floats(values, tolerance)
+    }
 }
 
 /// The same seed for the same name, on every machine (FNV-1a).
@@ -178,7 +197,19 @@ impl Scene {
         }
     }
 
-    /// Marks an output and says what it must be. The oracle is asked only if answers are wanted.
+    /// Adds an op with one result.
+    pub fn apply(&mut self, op: impl Into<Op>, operands: &[&Tensor]) -> Result<Value, GraphError> {
+        let results = self.push(op, operands)?;
+        results.first().copied().ok_or(GraphError::NoOutputs)
+    }
+
+    /// Adds an op.
+    pub fn push(&mut self, op: impl Into<Op>, operands: &[&Tensor]) -> Result<Vec<Value>, GraphError> {
+        let values: Vec<Value> = operands.iter().map(|tensor| tensor.value).collect();
+        Ok(self.graph.push(op, &values)?.to_vec())
+    }
+
+    /// Marks an output and says what it must be; integers must be equal. The oracle is asked only if answers are wanted.
     pub fn expect(
         &mut self,
         value: Value,
@@ -186,7 +217,7 @@ impl Scene {
         answer: impl FnOnce() -> Array,
     ) -> Result<(), GraphError> {
         let place = self.output(value)?;
-        self.answer(place, value, || Answers::Floats(answer(), tolerance));
+        self.answer(place, value, |dtype| values(dtype, answer(), tolerance));
         Ok(())
     }
 
@@ -197,7 +228,7 @@ impl Scene {
         answer: impl FnOnce() -> IntArray,
     ) -> Result<(), GraphError> {
         let place = self.output(value)?;
-        self.answer(place, value, || Answers::Ints(answer()));
+        self.answer(place, value, |_| Answers::Ints(answer()));
         Ok(())
     }
 
@@ -210,9 +241,9 @@ impl Scene {
         answer: impl FnOnce() -> Array,
     ) {
         let place = Place::State(written.leaf.clone());
-        self.answer(place, written.value, || {
-            let (leaf, dtype) = (dequantize(written.operand.dtype, &written.leaf_shape, &written.bytes), written.operand.dtype);
-            Answers::Floats(written.operand.view.write(&leaf, &answer(), dtype), tolerance)
+        self.answer(place, written.value, |dtype| {
+            let leaf = decode(dtype, &written.leaf_shape, &written.bytes);
+            values(dtype, written.operand.view.write(&leaf, &answer(), dtype), tolerance)
         });
     }
 
@@ -222,13 +253,13 @@ impl Scene {
         Ok(Place::Output(name))
     }
 
-    fn answer(&mut self, place: Place, value: Value, values: impl FnOnce() -> Answers) {
+    fn answer(&mut self, place: Place, value: Value, values: impl FnOnce(DType) -> Answers) {
         let Some(dtype) = self.graph.desc(value).map(|desc| desc.dtype) else {
             return;
         };
         // Without answers the outputs still need different names.
         let values = if self.answered {
-            values()
+            values(dtype)
         } else {
             Answers::Ints(IntArray::filled(&[0], 0))
         };
@@ -339,10 +370,10 @@ impl Leaf<'_> {
 }
 
 impl Tensor {
-    /// The operand's values.
+    /// The operand's values, also of integers.
     pub fn floats(&self) -> Array {
         let Operand { dtype, shape, view } = &self.operand;
-        view.of(&dequantize(*dtype, &self.leaf_shape, &self.bytes), shape, *dtype)
+        view.of(&decode(*dtype, &self.leaf_shape, &self.bytes), shape, *dtype)
     }
 
     /// The operand's ids.

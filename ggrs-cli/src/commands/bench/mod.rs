@@ -6,7 +6,6 @@ mod timing;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ggrs_model::gguf::GgufFile;
 use ggrs_model::Model;
 
 use crate::console::Console;
@@ -55,9 +54,10 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
     if paths.is_empty() {
         paths.push(None);
     }
-    let mut reporter = Reporter::new(args.output, &args.device, &args.context, console)?;
-    for path in paths {
-        let file: GgufFile = open_file(path)?;
+    // All are opened before the first is measured: a wrong name is found at once.
+    let files = paths.into_iter().map(open_file).collect::<Result<Vec<_>, _>>()?;
+    let mut reporter = Reporter::new(args.output, &args.device, &args.context);
+    for file in files {
         let facts = ModelFacts::read(&file);
         let model = load_model(file, &args.device, console)?;
         for test in args.tests() {

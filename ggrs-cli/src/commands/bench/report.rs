@@ -146,7 +146,7 @@ const fn column(title: &'static str, width: usize, is_number: bool) -> Column {
     }
 }
 
-/// Prints rows as they come; JSON at the end.
+/// Prints rows as they come, JSON at the end.
 pub(super) struct Reporter {
     format: Format,
     setup: Setup,
@@ -156,13 +156,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// Prints what stands above the rows.
-    pub(super) fn new(
-        format: Format,
-        device: &DeviceOptions,
-        context: &ContextOptions,
-        console: &mut Console,
-    ) -> Result<Self, CliError> {
+    pub(super) fn new(format: Format, device: &DeviceOptions, context: &ContextOptions) -> Self {
         let kv = context.kv_dtype(device.precision);
         let setup = Setup {
             backends: device.devices.clone(),
@@ -185,14 +179,12 @@ impl Reporter {
         if !device.no_passes.is_empty() {
             unusual.push(("no_pass", device.no_passes.join(" ")));
         }
-        let reporter = Self {
+        Self {
             format,
             setup,
             unusual,
             rows: Vec::new(),
-        };
-        reporter.head(console)?;
-        Ok(reporter)
+        }
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -228,18 +220,18 @@ impl Reporter {
         }
     }
 
-    /// Prints one row, or keeps it for JSON.
+    /// Takes one row, and prints it unless all are printed at the end.
     pub(super) fn row(&mut self, row: Row, console: &mut Console) -> Result<(), CliError> {
+        if self.rows.is_empty() {
+            self.head(console)?;
+        }
         let setup = &self.setup;
-        match self.format {
-            Format::Json => {
-                self.rows.push(row);
-                Ok(())
-            }
+        let printed = match self.format {
+            Format::Json => Ok(()),
             Format::Csv => {
                 let cells = [
                     row.model_filename.display().to_string(),
-                    row.model_type,
+                    row.model_type.clone(),
                     row.model_size.to_string(),
                     row.model_n_params.to_string(),
                     setup.backends.clone(),
@@ -248,7 +240,7 @@ impl Reporter {
                     setup.type_kv.to_owned(),
                     setup.precision.to_owned(),
                     setup.no_passes.join(" "),
-                    row.test,
+                    row.test.clone(),
                     row.n_prompt.to_string(),
                     row.n_gen.to_string(),
                     row.n_depth.to_string(),
@@ -261,18 +253,20 @@ impl Reporter {
             }
             Format::Md => {
                 let mut cells = vec![
-                    row.model_type,
+                    row.model_type.clone(),
                     Bytes(row.model_size).to_string(),
                     Count(row.model_n_params).to_string(),
                     setup.backends.clone(),
                     setup.n_threads.to_string(),
                 ];
                 cells.extend(self.unusual.iter().map(|(_, value)| value.clone()));
-                cells.extend([row.test, format!("{:.2} ± {:.2}", row.avg_ts, row.stddev_ts)]);
+                cells.extend([row.test.clone(), format!("{:.2} ± {:.2}", row.avg_ts, row.stddev_ts)]);
                 let columns = self.columns();
                 console.line(table_line(cells.iter().zip(&columns).map(|(cell, c)| pad(cell, c))))
             }
-        }
+        };
+        self.rows.push(row);
+        printed
     }
 
     /// Prints what is still to be printed.

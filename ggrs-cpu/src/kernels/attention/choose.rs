@@ -6,9 +6,10 @@ use ggrs_core::ops::{Attention, Visibility};
 
 use super::kernel::{AttentionKernel, Cut};
 use super::keys::{Keys, Pages};
-use super::space::{Sizes, is_cache_format};
+use super::space::Sizes;
 use super::unit::Operands;
 use crate::kernel::{Args, Choice, Request, refuse};
+use crate::math::can_gather;
 use crate::view::ScratchLayout;
 
 const KERNEL: &str = "attention/blocks";
@@ -59,7 +60,7 @@ fn cut(extents: &Extents, sizes: &Sizes, n_threads: usize) -> Cut {
 pub(crate) fn attention(op: &Attention, request: &Request<'_>) -> Result<Choice, Unsupported> {
     let (q, k, v) = (request.input(0), request.input(1), request.input(2));
     for (role, dtype) in [("keys", k.dtype), ("values", v.dtype)] {
-        if !is_cache_format(dtype) {
+        if !can_gather(dtype) {
             return Err(refuse(KERNEL, RefusalReason::DType { role, dtype }));
         }
     }

@@ -94,12 +94,7 @@ impl AttentionKernel {
     }
 
     fn unit(&self, piece: Piece) -> Unit<'_> {
-        Unit {
-            operands: &self.operands,
-            sizes: &self.sizes,
-            piece,
-            isa: self.isa,
-        }
+        Unit::new(&self.operands, &self.sizes, piece, self.isa)
     }
 
     /// Shares of pieces, left in the table of partial results.

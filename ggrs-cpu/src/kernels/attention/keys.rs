@@ -56,12 +56,15 @@ impl Keys {
         }
     }
 
-    /// Where a position of a sequence lies.
-    #[inline]
-    pub(super) fn cell(&self, sequence: usize, position: usize) -> Result<usize, Fault> {
+    /// The cells of the first of some positions of a sequence, as many as lie one behind the other.
+    pub(super) fn cells(
+        &self,
+        sequence: usize,
+        positions: Range<usize>,
+    ) -> Result<Range<usize>, Fault> {
         match self {
-            Self::Dense { .. } => Ok(position),
-            Self::Paged(pages) => pages.cell(sequence, position),
+            Self::Dense { .. } => Ok(positions),
+            Self::Paged(pages) => pages.cells(sequence, positions),
         }
     }
 }
@@ -94,19 +97,21 @@ impl Pages {
         }))
     }
 
-    fn cell(&self, slot: usize, position: usize) -> Result<usize, Fault> {
-        let (page, offset) = (position / self.block, position % self.block);
+    fn cells(&self, slot: usize, positions: Range<usize>) -> Result<Range<usize>, Fault> {
+        let (page, offset) = (positions.start / self.block, positions.start % self.block);
         let at = slot * self.table.width() + page;
         let entry = self.table.values::<i32>().get(at).copied().unwrap_or(-1);
-        let cell = usize::try_from(entry)
-            .ok()
-            .and_then(|page| page.checked_mul(self.block)?.checked_add(offset));
-        cell.filter(|cell| *cell < self.n_cells)
-            .ok_or(Fault::IndexOutOfRange {
-                role: "page table",
-                row: slot,
-                index: i64::from(entry),
-                bound: self.n_cells.div_ceil(self.block),
-            })
+        let n = positions.len().min(self.block - offset);
+        let cells = || {
+            let start = usize::try_from(entry).ok()?.checked_mul(self.block)? + offset;
+            let end = start.checked_add(n)?;
+            (end <= self.n_cells).then_some(start..end)
+        };
+        cells().ok_or(Fault::IndexOutOfRange {
+            role: "page table",
+            row: slot,
+            index: i64::from(entry),
+            bound: self.n_cells.div_ceil(self.block),
+        })
     }
 }

@@ -1,7 +1,5 @@
 //! A thread's working memory for one piece of attention: queries, scores, sums, and blocks of keys and values as F32.
 
-use ggrs_core::DType;
-
 use crate::math::VECTOR;
 
 /// Keys that are scored at a time.
@@ -37,7 +35,7 @@ impl Sizes {
     }
 
     /// The lengths of the parts, in the order of [`Space`].
-    fn parts(&self) -> [usize; 9] {
+    fn parts(&self) -> [usize; 8] {
         let rows = self.rows();
         let (key, value) = (self.key_stride(), self.value_stride());
         [
@@ -45,7 +43,6 @@ impl Sizes {
             rows.saturating_mul(value),
             rows.saturating_mul(BLOCK),
             rows.saturating_mul(BLOCK),
-            BLOCK * key,
             BLOCK * key,
             BLOCK * value,
             rows,
@@ -69,10 +66,8 @@ pub(super) struct Space<'a> {
     pub(super) scores: &'a mut [f32],
     /// What is added to scores, rows of a block.
     pub(super) mask: &'a mut [f32],
-    /// A block of keys, rows of the key stride.
+    /// A block of keys, a row for each element.
     pub(super) keys: &'a mut [f32],
-    /// The same, a row for each element.
-    pub(super) keys_turned: &'a mut [f32],
     /// A block of values, rows of the value stride.
     pub(super) values: &'a mut [f32],
     /// The largest score of each row.
@@ -85,17 +80,7 @@ impl<'a> Space<'a> {
     /// Cuts memory of [`Sizes::elems`] elements.
     pub(super) fn new(sizes: &Sizes, memory: &'a mut [f32]) -> Self {
         let mut rest = memory;
-        let [
-            queries,
-            sums,
-            scores,
-            mask,
-            keys,
-            keys_turned,
-            values,
-            max,
-            total,
-        ] = sizes.parts().map(|n| {
+        let [queries, sums, scores, mask, keys, values, max, total] = sizes.parts().map(|n| {
             let (part, behind) = std::mem::take(&mut rest)
                 .split_at_mut_checked(n)
                 .unwrap_or_default();
@@ -108,18 +93,9 @@ impl<'a> Space<'a> {
             scores,
             mask,
             keys,
-            keys_turned,
             values,
             max,
             total,
         }
     }
-}
-
-/// Is this one of the formats in which keys and values are kept?
-pub(super) const fn is_cache_format(dtype: DType) -> bool {
-    matches!(
-        dtype,
-        DType::F32 | DType::F16 | DType::BF16 | DType::Q8_0 | DType::Q4_0
-    )
 }

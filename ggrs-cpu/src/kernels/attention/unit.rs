@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use ggrs_core::error::Fault;
 
+use super::cache_rows::CacheRows;
 use super::keys::Keys;
 use super::space::{BLOCK, Sizes, Space};
 use crate::isa::Isa;
-use crate::math::{self, Extent, Factor, OnlineRows};
+use crate::math::{self, Extent, Factor, Gathered, OnlineRows};
 use crate::view::In;
 
 /// The operands of attention. Dense ones have a batch axis; paged ones count as one batch.
@@ -45,10 +46,29 @@ pub(super) struct Piece {
 
 /// A piece at work.
 pub(super) struct Unit<'a> {
-    pub(super) operands: &'a Operands,
-    pub(super) sizes: &'a Sizes,
-    pub(super) piece: Piece,
-    pub(super) isa: Isa,
+    operands: &'a Operands,
+    keys: CacheRows<'a>,
+    values: CacheRows<'a>,
+    sizes: &'a Sizes,
+    piece: Piece,
+    isa: Isa,
+}
+
+/// Some positions, and the rows of keys and values that stand for them.
+struct Block {
+    positions: Range<usize>,
+    rows: [usize; BLOCK],
+}
+
+impl Block {
+    /// Row `i` of the block; asks for that of the next one.
+    #[inline(always)]
+    fn row<'a>(&self, of: CacheRows<'a>, i: usize, next: &Self) -> &'a [u8] {
+        if i < next.positions.len() {
+            math::prefetch(of.row(next.rows.get(i).copied().unwrap_or(0)));
+        }
+        of.row(self.rows.get(i).copied().unwrap_or(0))
+    }
 }
 
 /// Neighbouring tokens of one sequence.
@@ -60,7 +80,19 @@ struct Run {
     positions: Range<usize>,
 }
 
-impl Unit<'_> {
+impl<'a> Unit<'a> {
+    /// A piece of attention over these operands.
+    pub(super) fn new(operands: &'a Operands, sizes: &'a Sizes, piece: Piece, isa: Isa) -> Self {
+        Self {
+            operands,
+            keys: CacheRows::new(&operands.k),
+            values: CacheRows::new(&operands.v),
+            sizes,
+            piece,
+            isa,
+        }
+    }
+
     /// Fills the maxima, totals and weighted sums of the piece's rows: token by token, the group's heads of each.
     pub(super) fn run(&self, space: &mut Space<'_>) -> Result<(), Fault> {
         self.load_queries(space);
@@ -75,10 +107,13 @@ impl Unit<'_> {
             };
             let n_blocks = run.positions.len().div_ceil(BLOCK);
             let (share, n_shares) = self.piece.split;
-            for block in n_blocks * share / n_shares..n_blocks * (share + 1) / n_shares {
-                let first = run.positions.start + block * BLOCK;
-                let positions = first..run.positions.end.min(first + BLOCK);
-                self.add_block(&run, positions, space)?;
+            let first = run.positions.start + n_blocks * share / n_shares * BLOCK;
+            let end = run.positions.start + n_blocks * (share + 1) / n_shares * BLOCK;
+            let mut block = self.rows_from(&run, first)?;
+            while block.positions.start < end.min(run.positions.end) {
+                let next = self.rows_from(&run, block.positions.end)?;
+                self.add_block(&run, &block, &next, space);
+                block = next;
             }
             token = run.tokens.end;
         }
@@ -109,6 +144,23 @@ impl Unit<'_> {
         Ok(Some(run))
     }
 
+    /// The block of a run's positions from `first` on; empty behind the last.
+    fn rows_from(&self, run: &Run, first: usize) -> Result<Block, Fault> {
+        let o = self.operands;
+        let positions = first..run.positions.end.min(first + BLOCK);
+        let mut rows = [0; BLOCK];
+        let mut at = rows.iter_mut();
+        let mut rest = positions.clone();
+        while !rest.is_empty() {
+            let cells = o.keys.cells(run.sequence, rest.clone())?;
+            rest.start += cells.len();
+            for (cell, row) in cells.zip(&mut at) {
+                *row = (self.piece.batch * o.n_cells + cell) * o.n_kv_heads + self.piece.kv_head;
+            }
+        }
+        Ok(Block { positions, rows })
+    }
+
     /// Heads of the piece.
     fn heads(&self) -> Range<usize> {
         let group = self.sizes.group;
@@ -135,49 +187,31 @@ impl Unit<'_> {
         }
     }
 
-    /// Scores a block of at most [`BLOCK`] positions and adds their values.
-    fn add_block(
-        &self,
-        run: &Run,
-        positions: Range<usize>,
-        space: &mut Space<'_>,
-    ) -> Result<(), Fault> {
+    /// Scores a block and adds its values; asks for the memory of the one that follows.
+    fn add_block(&self, run: &Run, block: &Block, next: &Block, space: &mut Space<'_>) {
         let (o, sizes, isa) = (self.operands, self.sizes, self.isa);
-        if o.mask.is_some() && !self.load_mask(run, &positions, space) {
-            return Ok(());
+        let positions = &block.positions;
+        if o.mask.is_some() && !self.load_mask(run, positions, space) {
+            return;
         }
         let n_keys = positions.len();
-        let mut cells = [0; BLOCK];
-        for (cell, position) in cells.iter_mut().zip(positions.clone()) {
-            *cell = o.keys.cell(run.sequence, position)?;
-        }
-        let row_of = |i: usize| {
-            let cell = self.piece.batch * o.n_cells + cells.get(i).copied().unwrap_or(0);
-            cell * o.n_kv_heads + self.piece.kv_head
-        };
         let rows = self.rows(&run.tokens);
         let (key_stride, value_stride) = (sizes.key_stride(), sizes.value_stride());
-        let (Some(queries), Some(scores), Some(keys), Some(values)) = (
-            space
-                .queries
-                .get(rows.start * key_stride..rows.end * key_stride),
+        let (Some(queries), Some(scores)) = (
+            (space.queries).get(rows.start * key_stride..rows.end * key_stride),
             space.scores.get_mut(..rows.len() * BLOCK),
-            space.keys.get_mut(..n_keys * key_stride),
-            space.values.get_mut(..n_keys * value_stride),
         ) else {
-            return Ok(());
+            return;
         };
 
-        let key_rows = |i| o.k.row_bytes(row_of(i));
-        math::read_cache_rows(
-            isa,
-            o.k.dtype(),
-            key_rows,
-            sizes.key_width,
-            (&mut *keys, key_stride),
-        );
-        let turned = (&mut *space.keys_turned, BLOCK);
-        math::transpose(isa, (n_keys, sizes.key_width), (keys, key_stride), turned);
+        let to = Gathered {
+            n_rows: n_keys,
+            width: sizes.key_width,
+            out: space.keys,
+            stride: BLOCK,
+        };
+        let key = |i| block.row(self.keys, i, next);
+        math::gather_turned(isa, self.keys.dtype(), key, to);
         let extent = Extent {
             rows: rows.len(),
             depth: sizes.key_width,
@@ -187,16 +221,16 @@ impl Unit<'_> {
             values: queries,
             stride: key_stride,
         };
-        let turned = Factor {
-            values: space.keys_turned,
+        let keys = Factor {
+            values: space.keys,
             stride: BLOCK,
         };
-        math::multiply(isa, extent, queries, turned, (&mut *scores, BLOCK), false);
+        math::multiply(isa, extent, queries, keys, (&mut *scores, BLOCK), false);
 
         if let Some(cap) = o.softcap {
             math::soft_cap(isa, cap, scores);
         }
-        self.hide(run, &positions, space.mask, scores)?;
+        self.hide(run, positions, space.mask, scores);
         let online = OnlineRows {
             max: space.max.get_mut(rows.clone()).unwrap_or_default(),
             total: space.total.get_mut(rows.clone()).unwrap_or_default(),
@@ -208,9 +242,14 @@ impl Unit<'_> {
         };
         math::merge_scores(isa, scores, BLOCK, online);
 
-        let value_rows = |i| o.v.row_bytes(row_of(i));
-        let to = (&mut *values, value_stride);
-        math::read_cache_rows(isa, o.v.dtype(), value_rows, sizes.value_width, to);
+        let to = Gathered {
+            n_rows: n_keys,
+            width: sizes.value_width,
+            out: space.values,
+            stride: value_stride,
+        };
+        let value = |i| block.row(self.values, i, next);
+        math::gather(isa, self.values.dtype(), value, to);
         let extent = Extent {
             rows: rows.len(),
             depth: n_keys,
@@ -221,7 +260,7 @@ impl Unit<'_> {
             stride: BLOCK,
         };
         let values = Factor {
-            values,
+            values: space.values,
             stride: value_stride,
         };
         let sums = space
@@ -229,7 +268,6 @@ impl Unit<'_> {
             .get_mut(rows.start * value_stride..)
             .unwrap_or_default();
         math::multiply(isa, extent, weights, values, (sums, value_stride), true);
-        Ok(())
     }
 
     /// Reads the mask of a block, a row for each token or for each row; says whether anything is seen.
@@ -245,44 +283,38 @@ impl Unit<'_> {
                 let elem_bytes = mask.dtype().block_bytes();
                 let bytes = mask.row_bytes(row);
                 let bytes = bytes.get(positions.start * elem_bytes..positions.end * elem_bytes);
-                let out = out.get_mut(..positions.len()).unwrap_or_default();
-                math::read_cache_rows(
-                    self.isa,
-                    mask.dtype(),
-                    |_| bytes.unwrap_or_default(),
-                    out.len(),
-                    (&mut *out, positions.len()),
-                );
-                seen |= out.iter().any(|m| *m != f32::NEG_INFINITY);
+                let bytes = bytes.unwrap_or_default();
+                let to = Gathered {
+                    n_rows: 1,
+                    width: positions.len(),
+                    out,
+                    stride: BLOCK,
+                };
+                math::gather(self.isa, mask.dtype(), |_| bytes, to);
+                let row = out.get(..positions.len()).unwrap_or_default();
+                seen |= row.iter().any(|m| *m != f32::NEG_INFINITY);
             }
         }
         seen
     }
 
     /// Adds the mask, and sets scores of positions that a token does not see to -inf.
-    fn hide(
-        &self,
-        run: &Run,
-        positions: &Range<usize>,
-        mask: &[f32],
-        scores: &mut [f32],
-    ) -> Result<(), Fault> {
+    fn hide(&self, run: &Run, positions: &Range<usize>, mask: &[f32], scores: &mut [f32]) {
         let o = self.operands;
         let n_keys = positions.len();
         let mut rows = scores.chunks_exact_mut(BLOCK);
         let mut masks = mask.chunks_exact(BLOCK);
         for token in run.tokens.clone() {
-            let seen = match o.keys.seen(token)? {
-                Some(seen) => seen.positions,
-                None => 0..0,
+            // Faults were found when the run was made.
+            let seen = match o.keys.seen(token) {
+                Ok(Some(seen)) => seen.positions,
+                _ => 0..0,
             };
             let first = seen.start.saturating_sub(positions.start).min(n_keys);
             let end = seen.end.saturating_sub(positions.start).min(n_keys);
             let mut row_mask = None;
             for head in 0..self.sizes.group {
-                let Some(row) = rows.next() else {
-                    return Ok(());
-                };
+                let Some(row) = rows.next() else { return };
                 if o.mask.is_some() && (head == 0 || !o.mask_is_shared) {
                     row_mask = masks.next();
                 }
@@ -303,6 +335,5 @@ impl Unit<'_> {
                     .fill(f32::NEG_INFINITY);
             }
         }
-        Ok(())
     }
 }

@@ -1,11 +1,13 @@
 //! Causal depthwise convolution: blocks of channels by blocks of tokens, turned so that channels are the lanes.
 
-use ggrs_core::Unsupported;
+use std::ops::Range;
+
 use ggrs_core::error::Fault;
+use ggrs_core::{DType, Unsupported};
 
 use crate::isa::Isa;
 use crate::kernel::{Choice, Kernel, Request};
-use crate::math::{self, Lanes, Task};
+use crate::math::{self, Gathered, Lanes, Task};
 use crate::part::Part;
 use crate::view::{Blocks, In, Out, ScratchLayout, Table};
 
@@ -51,9 +53,30 @@ struct SsmConv {
     isa: Isa,
 }
 
-/// Elements that each of the two copies of a block of `x` takes.
+/// Elements of a block of `x`.
 const fn block_elems(n_taps: usize) -> usize {
     CHANNELS.saturating_mul((TOKENS - 1).saturating_add(n_taps))
+}
+
+impl SsmConv {
+    /// Turns columns `columns` of neighbouring rows of an F32 tensor, so that the rows' elements lie side by side.
+    fn turn(&self, from: &In, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]) {
+        let (start, end) = (
+            size_of::<f32>() * columns.start,
+            size_of::<f32>() * columns.end,
+        );
+        let row = |i| {
+            let bytes = from.row_bytes(rows.start + i).get(start..end);
+            bytes.unwrap_or_default()
+        };
+        let to = Gathered {
+            n_rows: rows.len(),
+            width: columns.len(),
+            out,
+            stride: CHANNELS,
+        };
+        math::gather_turned(self.isa, DType::F32, row, to);
+    }
 }
 
 impl Kernel for SsmConv {
@@ -62,31 +85,22 @@ impl Kernel for SsmConv {
             return Ok(());
         };
         let n_taps = self.n_taps;
-        let (block, space) = part.own.row(&self.space).split_at_mut(block_elems(n_taps));
-        let (columns, weights) = space.split_at_mut(block_elems(n_taps));
+        let space = part.own.row(&self.space);
+        let (block, weights) = space.split_at_mut(block_elems(n_taps));
         let mut share = part.work.even(Blocks::count(&self.out, n_tokens, CHANNELS));
         let units = share.units();
         let mut outs = share.blocks(&self.out, n_tokens, CHANNELS);
         for unit in units {
             let (sequence, channels) = outs.place(unit);
-            let gather = |from: &In, first_row: usize, start: usize, n: usize, to: &mut [f32]| {
-                for (c, to) in channels.clone().zip(to.chunks_exact_mut(n)) {
-                    let row = from.row::<f32>(first_row + c);
-                    to.copy_from_slice(row.get(start..start + n).unwrap_or_default());
-                }
-            };
-            gather(&self.weights, 0, 0, n_taps, block);
-            let size = (channels.len(), n_taps);
-            math::transpose(self.isa, size, (block, n_taps), (weights, CHANNELS));
+            self.turn(&self.weights, channels.clone(), 0..n_taps, weights);
+            let first_row = sequence * n_channels;
+            let rows = first_row + channels.start..first_row + channels.end;
             for start in (0..n_tokens).step_by(TOKENS) {
                 let end = n_tokens.min(start + TOKENS);
-                let width = end - start + n_taps - 1;
-                gather(&self.x, sequence * n_channels, start, width, block);
-                let size = (channels.len(), width);
-                math::transpose(self.isa, size, (block, width), (columns, CHANNELS));
+                self.turn(&self.x, rows.clone(), start..end + n_taps - 1, block);
                 for t in start..end {
                     let first = (t - start) * CHANNELS;
-                    let columns = columns.get(first..first + n_taps * CHANNELS);
+                    let columns = block.get(first..first + n_taps * CHANNELS);
                     let taps = Taps {
                         columns: columns.unwrap_or_default(),
                         weights,
@@ -106,9 +120,7 @@ pub(crate) fn ssm_conv(request: &Request<'_>) -> Result<Choice, Unsupported> {
     let n_taps = request.input(1).shape.last().bound().max(1);
     let mut scratch = ScratchLayout::new();
     let weights = CHANNELS.saturating_mul(n_taps);
-    let width = block_elems(n_taps)
-        .saturating_mul(2)
-        .saturating_add(weights);
+    let width = block_elems(n_taps).saturating_add(weights);
     let space = scratch.table(request.n_threads(), width);
     let reason = "blocks of channels in F32";
     Ok(Choice::new("ssm_conv/f32", reason, scratch, move |args| {

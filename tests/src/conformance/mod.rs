@@ -1,0 +1,11 @@
+//! The conformance suite: every problem on a device, in every way that a graph can run there.
+
+mod judge;
+mod stems;
+mod suite;
+mod trial;
+
+pub use judge::{Complaint, judge};
+pub use stems::all_stems;
+pub use suite::{Target, Unsupported, available, check_stem};
+pub use trial::{Trial, try_problem};
