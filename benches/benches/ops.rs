@@ -22,12 +22,24 @@ fn case(name: String, small: impl Problem + 'static, large: impl Problem + 'stat
 
 fn cases() -> Vec<Case> {
     let mut all = Vec::new();
-    let formats = DType::ALL.into_iter().filter(|d| d.is_float() || d.is_block());
+    let formats = DType::ALL
+        .into_iter()
+        .filter(|d| d.is_float() || d.is_block());
     for dtype in formats {
         let format = dtype.name().to_lowercase();
         for (m, n) in [(49_152, 1), (4096, 512)] {
-            let small = Linear { dtype, m: 96, k: 512, n: n.min(40) };
-            let large = Linear { dtype, m, k: 2048, n };
+            let small = Linear {
+                dtype,
+                m: 96,
+                k: 512,
+                n: n.min(40),
+            };
+            let large = Linear {
+                dtype,
+                m,
+                k: 2048,
+                n,
+            };
             all.push(case(format!("matmul/{format}/{m}x2048,n{n}"), small, large));
         }
     }
@@ -35,37 +47,80 @@ fn cases() -> Vec<Case> {
         let format = dtype.name().to_lowercase();
         for (n, gated) in [(1, true), (1, false), (512, true), (512, false)] {
             let op = if gated { "matmul_id_glu" } else { "matmul_id" };
-            let small = Experts { dtype, n_experts: 8, n_used: 2, m: 64, k: 256, n: n.min(40), gated };
-            let large = Experts { dtype, n_experts: 64, n_used: 8, m: 768, k: 2048, n, gated };
-            all.push(case(format!("{op}/{format}/e64x8,768x2048,n{n}"), small, large));
+            let small = Experts {
+                dtype,
+                n_experts: 8,
+                n_used: 2,
+                m: 64,
+                k: 256,
+                n: n.min(40),
+                gated,
+            };
+            let large = Experts {
+                dtype,
+                n_experts: 64,
+                n_used: 8,
+                m: 768,
+                k: 2048,
+                n,
+                gated,
+            };
+            all.push(case(
+                format!("{op}/{format}/e64x8,768x2048,n{n}"),
+                small,
+                large,
+            ));
         }
     }
     for dtype in [DType::F32, DType::F16, DType::Q8_0] {
         let format = dtype.name().to_lowercase();
         for (n, kv) in [(1, 4096), (512, 2048)] {
-            let attend = |n, kv| Attend { dtype, n, kv, n_heads: 32, n_kv_heads: 4, width: 128 };
+            let attend = |n, kv| Attend {
+                dtype,
+                n,
+                kv,
+                n_heads: 32,
+                n_kv_heads: 4,
+                width: 128,
+            };
             let name = format!("attention/{format}/h32x4,d128,n{n},kv{kv}");
             all.push(case(name, attend(n.min(9), 100), attend(n, kv)));
         }
     }
     for n in [1, 512] {
         let norm = |n| Norm { n, width: 2048 };
-        all.push(case(format!("rms_norm/f32/n{n}x2048"), norm(n.min(5)), norm(n)));
-        let route = |n| Route { n, n_experts: 128, n_used: 8 };
-        all.push(case(format!("route_experts/f32/n{n},e128x8"), route(n.min(5)), route(n)));
+        all.push(case(
+            format!("rms_norm/f32/n{n}x2048"),
+            norm(n.min(5)),
+            norm(n),
+        ));
+        let route = |n| Route {
+            n,
+            n_experts: 128,
+            n_used: 8,
+        };
+        all.push(case(
+            format!("route_experts/f32/n{n},e128x8"),
+            route(n.min(5)),
+            route(n),
+        ));
     }
     all
 }
 
 fn ops(c: &mut Criterion) {
     let name: DeviceName = "cpu".parse().expect("a device name");
-    let device = CpuBackend::from_env().and_then(|b| b.open(&name)).expect("the CPU is always there");
+    let device = CpuBackend::from_env()
+        .and_then(|b| b.open(&name))
+        .expect("the CPU is always there");
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let roof = Roof::measure(n_threads);
     let mut group = c.benchmark_group("ops");
     for (name, small, large) in cases() {
         let mut prepared = prepare(&*device, &*small, &*large).expect("the problem is right");
-        bench(&mut group, &name, prepared.work, &roof, || prepared.runner.run().expect("it runs"));
+        bench(&mut group, &name, prepared.work, &roof, || {
+            prepared.runner.run().expect("it runs")
+        });
     }
     group.finish();
 }

@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use ggrs_core::device::{Bindings, BufferSlice, BufferUse, Device, Precision, Runner, WeightSource};
+use ggrs_core::device::{
+    Bindings, BufferSlice, BufferUse, Device, Precision, Runner, WeightSource,
+};
 use ggrs_core::passes::PassSet;
 use ggrs_core::plan::{Plan, PlanOptions, plan};
 use ggrs_tests::conformance::{Trial, try_problem};
@@ -30,13 +32,16 @@ pub fn prepare(
     small: &dyn Problem,
     large: &dyn Problem,
 ) -> Result<Prepared, Box<dyn Error>> {
-    match try_problem(&pose(small, true)?, device, Precision::Fast) {
+    let options = PlanOptions {
+        precision: Precision::Fast,
+        passes: PassSet::none(),
+    };
+    match try_problem(&pose(small, true)?, device, &options) {
         Ok(Trial::Passed(_)) => {}
         Ok(Trial::Refused(why)) => return Err(format!("{small:?} is refused: {why}").into()),
         Err(failure) => return Err(format!("{small:?} is wrong: {failure:?}").into()),
     }
     let posed = pose(large, false)?;
-    let options = PlanOptions { precision: Precision::Fast, passes: PassSet::none() };
     let plan = Arc::new(plan(&posed.graph, device, &options)?);
     let mut runner = Runner::new(device, &plan, &bind(&posed, device, &plan)?)?;
     for slot in &plan.inputs {
@@ -44,25 +49,46 @@ pub fn prepare(
     }
     runner.executable().capture()?;
     let cost = plan.cost();
-    let kernel = plan.steps.last().map(|s| s.route.kernel.to_string()).unwrap_or_default();
-    Ok(Prepared { runner, work: Work { flops: cost.flops, bytes: cost.bytes }, kernel })
+    let kernel = plan
+        .steps
+        .last()
+        .map(|s| s.route.kernel.to_string())
+        .unwrap_or_default();
+    Ok(Prepared {
+        runner,
+        work: Work {
+            flops: cost.flops,
+            bytes: cost.bytes,
+        },
+        kernel,
+    })
 }
 
 fn bind(posed: &Posed, device: &dyn Device, plan: &Plan) -> Result<Bindings, Box<dyn Error>> {
     let mut bindings = Bindings::new();
     for slot in &plan.weights {
-        let source = WeightSource { bytes: &leaf(posed, &slot.name)?.bytes, owner: None };
+        let source = WeightSource {
+            bytes: &leaf(posed, &slot.name)?.bytes,
+            owner: None,
+        };
         bindings.insert(&slot.name, device.load_weight(slot, source)?);
     }
     let mut queue = device.queue()?;
     for slot in &plan.states {
         let buffer = device.alloc(slot.bytes, BufferUse::State)?;
-        queue.upload(&BufferSlice::whole(Arc::clone(&buffer)), &leaf(posed, &slot.name)?.bytes)?;
+        queue.upload(
+            &BufferSlice::whole(Arc::clone(&buffer)),
+            &leaf(posed, &slot.name)?.bytes,
+        )?;
         bindings.insert(&slot.name, buffer);
     }
     Ok(bindings)
 }
 
 fn leaf<'a>(posed: &'a Posed, name: &str) -> Result<&'a LeafData, String> {
-    posed.leaves.iter().find(|l| l.name == name).ok_or_else(|| format!("no data for \"{name}\""))
+    posed
+        .leaves
+        .iter()
+        .find(|l| l.name == name)
+        .ok_or_else(|| format!("no data for \"{name}\""))
 }

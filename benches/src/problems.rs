@@ -28,10 +28,14 @@ impl Problem for Linear {
     }
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
-        let weights = scene.weight(&operand(self.dtype, [self.m, self.k])).normals(0.05)?;
+        let weights = scene
+            .weight(&operand(self.dtype, [self.m, self.k]))
+            .normals(0.05)?;
         let x = scene.input(&operand(F32, [self.n, self.k])).normals(1.0)?;
         let y = scene.apply(MatMul, &[&weights, &x])?;
-        scene.expect(y, Tolerance::of("matmul", self.dtype), || oracle::matmul(&weights.floats(), &x.floats()))
+        scene.expect(y, Tolerance::of("matmul", self.dtype), || {
+            oracle::matmul(&weights.floats(), &x.floats())
+        })
     }
 }
 
@@ -56,27 +60,46 @@ pub struct Experts {
 
 impl Problem for Experts {
     fn stem(&self) -> &'static str {
-        if self.gated { "matmul_id_glu" } else { "matmul_id" }
+        if self.gated {
+            "matmul_id_glu"
+        } else {
+            "matmul_id"
+        }
     }
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
         let bank = operand(self.dtype, [self.n_experts, self.m, self.k]);
         let weights = scene.weight(&bank).normals(0.05)?;
-        let x = scene.input(&operand(F32, [self.n, 1, self.k])).normals(1.0)?;
-        let ids = ggrs_tests::random::RandomInputs::new(7).distinct_ids(self.n, self.n_used, self.n_experts);
-        let ids = scene.input(&operand(DType::I32, [self.n, self.n_used])).ids(&ids)?;
+        let x = scene
+            .input(&operand(F32, [self.n, 1, self.k]))
+            .normals(1.0)?;
+        let ids = ggrs_tests::random::RandomInputs::new(7).distinct_ids(
+            self.n,
+            self.n_used,
+            self.n_experts,
+        );
+        let ids = scene
+            .input(&operand(DType::I32, [self.n, self.n_used]))
+            .ids(&ids)?;
         let tolerance = Tolerance::of(self.stem(), self.dtype);
         if !self.gated {
             let y = scene.apply(MatMulId, &[&weights, &x, &ids])?;
-            return scene
-                .expect(y, tolerance, || oracle::matmul_id(&weights.floats(), &x.floats(), &ids.ints()));
+            return scene.expect(y, tolerance, || {
+                oracle::matmul_id(&weights.floats(), &x.floats(), &ids.ints())
+            });
         }
         let up = scene.weight(&bank).normals(0.05)?;
-        let op = MatMulIdGlu { kind: GluKind::Swiglu };
+        let op = MatMulIdGlu {
+            kind: GluKind::Swiglu,
+        };
         let y = scene.apply(op, &[&weights, &up, &x, &ids])?;
         scene.expect(y, tolerance, || {
             let product = |w: &oracle::Array| oracle::matmul_id(w, &x.floats(), &ids.ints());
-            oracle::glu_split(oracle::GluKind::Swiglu, &product(&weights.floats()), &product(&up.floats()))
+            oracle::glu_split(
+                oracle::GluKind::Swiglu,
+                &product(&weights.floats()),
+                &product(&up.floats()),
+            )
         })
     }
 }
@@ -112,7 +135,9 @@ impl Problem for Attend {
         let ints = |shape: &[usize], f: &dyn Fn(usize) -> usize| {
             oracle::IntArray::from_fn(shape, |i| i.last().map_or(0, |i| f(*i) as i64))
         };
-        let q = scene.input(&operand(F32, [self.n, self.n_heads, d])).normals(1.0)?;
+        let q = scene
+            .input(&operand(F32, [self.n, self.n_heads, d]))
+            .normals(1.0)?;
         let k = scene.state(&cache).normals(1.0)?;
         let v = scene.state(&cache).normals(1.0)?;
         let first = self.kv - self.n;
@@ -120,12 +145,17 @@ impl Problem for Attend {
         let positions = scene.input(&tokens).ids(&ints(&[self.n], &|t| first + t))?;
         let slots = scene.input(&tokens).ids(&ints(&[self.n], &|_| 0))?;
         let table = ints(&[1, n_blocks], &|b| n_blocks - 1 - b);
-        let table = scene.input(&operand(DType::I32, [1, n_blocks])).ids(&table)?;
+        let table = scene
+            .input(&operand(DType::I32, [1, n_blocks]))
+            .ids(&table)?;
         let scale = 1.0 / (d as f32).sqrt();
         let op = Attention {
             scale: Real(scale),
             softcap: None,
-            visibility: Visibility::Paged { block: BLOCK, window: None },
+            visibility: Visibility::Paged {
+                block: BLOCK,
+                window: None,
+            },
             sinks: false,
         };
         let y = scene.apply(op, &[&q, &k, &v, &positions, &slots, &table])?;
@@ -133,12 +163,19 @@ impl Problem for Attend {
             let kv = oracle::PagedKv {
                 k: &k.floats(),
                 v: &v.floats(),
-                pages: oracle::Pages { table: &table.ints(), block_cells: BLOCK },
+                pages: oracle::Pages {
+                    table: &table.ints(),
+                    block_cells: BLOCK,
+                },
                 slots: &slots.ints(),
                 positions: &positions.ints(),
                 window: None,
             };
-            let params = oracle::AttentionParams { scale: f64::from(scale), softcap: None, sinks: None };
+            let params = oracle::AttentionParams {
+                scale: f64::from(scale),
+                softcap: None,
+                sinks: None,
+            };
             oracle::attention_paged(&q.floats(), &kv, &params)
         })
     }
@@ -159,11 +196,23 @@ impl Problem for Norm {
     }
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
-        let x = scene.input(&operand(F32, [self.n, self.width])).normals(1.0)?;
+        let x = scene
+            .input(&operand(F32, [self.n, self.width]))
+            .normals(1.0)?;
         let w = scene.weight(&operand(F32, [self.width])).normals(1.0)?;
-        let y = scene.apply(RmsNorm { eps: Real(1e-6), weighted: true }, &[&x, &w])?;
+        let y = scene.apply(
+            RmsNorm {
+                eps: Real(1e-6),
+                weighted: true,
+            },
+            &[&x, &w],
+        )?;
         scene.expect(y, Tolerance::of("rms_norm", F32), || {
-            oracle::binary(oracle::BinaryKind::Mul, &oracle::rms_norm(&x.floats(), 1e-6), &w.floats())
+            oracle::binary(
+                oracle::BinaryKind::Mul,
+                &oracle::rms_norm(&x.floats(), 1e-6),
+                &w.floats(),
+            )
         })
     }
 }
@@ -185,12 +234,26 @@ impl Problem for Route {
     }
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
-        let logits = scene.input(&operand(F32, [self.n, self.n_experts])).normals(1.0)?;
-        let op = RouteExperts { n_used: self.n_used, gating: Gating::Softmax, normalise: true, scale: Real(1.0) };
+        let logits = scene
+            .input(&operand(F32, [self.n, self.n_experts]))
+            .normals(1.0)?;
+        let op = RouteExperts {
+            n_used: self.n_used,
+            gating: Gating::Softmax,
+            normalise: true,
+            scale: Real(1.0),
+        };
         let outs = scene.push(op, &[&logits])?;
         match outs.first() {
             Some(weights) => scene.expect(*weights, Tolerance::of("route_experts", F32), || {
-                oracle::route_experts(&logits.floats(), oracle::Gating::Softmax, self.n_used, true, 1.0).0
+                oracle::route_experts(
+                    &logits.floats(),
+                    oracle::Gating::Softmax,
+                    self.n_used,
+                    true,
+                    1.0,
+                )
+                .0
             }),
             None => Ok(()),
         }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::console::Console;
 use crate::error::CliError;
 use crate::progress::Unit;
-use crate::units::per_second;
+use crate::units::{Tokens, per_second};
 
 /// What was generated, and how much of the prompt had to run.
 pub(crate) struct Answer {
@@ -44,7 +44,11 @@ pub(crate) fn answer(
             if stream {
                 written = console.text(text);
             }
-            if written.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if written.is_err() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         }
     });
     bar.finish_and_clear();
@@ -104,11 +108,15 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "prompt: {} tokens, {:.1} t/s; answer: {} tokens, {:.1} t/s",
-            self.n_prefilled,
-            self.prefill_speed(),
-            self.generation.tokens.len(),
-            self.decode_speed()
-        )
+            "prompt: {}, {:.1} t/s",
+            Tokens(self.n_prefilled),
+            self.prefill_speed()
+        )?;
+        write!(f, "; answer: {}", Tokens(self.generation.tokens.len()))?;
+        // The first token comes from the prompt's logits: a single one took no step.
+        if self.generation.n_decode > 0 {
+            write!(f, ", {:.1} t/s", self.decode_speed())?;
+        }
+        Ok(())
     }
 }

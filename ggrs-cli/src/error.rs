@@ -51,7 +51,9 @@ pub(crate) enum CliError {
     Read { name: String, source: io::Error },
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("{name} is not UTF-8 text: the bytes at offset {offset} are no character; convert it to UTF-8 first")]
+    #[error(
+        "{name} is not UTF-8 text: the bytes at offset {offset} are no character; convert it to UTF-8 first"
+    )]
     NotUtf8 { name: String, offset: usize },
     #[error("the line cannot be read from the terminal")]
     Terminal(#[source] rustyline::error::ReadlineError),
@@ -135,9 +137,15 @@ mod tests {
         };
         let error = link(
             "no plan",
-            Some(link("no kernel: bad", Some(link("bad", Some(link("end", None)))))),
+            Some(link(
+                "no kernel: bad",
+                Some(link("bad", Some(link("end", None)))),
+            )),
         );
         let text = Chain(&error).to_string();
-        assert_eq!(text, "error: no plan\n  caused by: no kernel: bad\n  caused by: end");
+        assert_eq!(
+            text,
+            "error: no plan\n  caused by: no kernel: bad\n  caused by: end"
+        );
     }
 }

@@ -35,7 +35,10 @@ pub(crate) fn load_model(
 }
 
 /// Opens a session and logs its sizes.
-pub(crate) fn open_session(model: &Arc<Model>, options: &SessionOptions) -> Result<Session, CliError> {
+pub(crate) fn open_session(
+    model: &Arc<Model>,
+    options: &SessionOptions,
+) -> Result<Session, CliError> {
     let session = Session::new(model, options)?;
     let info = model.device().info();
     tracing::info!(

@@ -14,12 +14,13 @@ pub(crate) enum Unit {
 pub(crate) fn bar(label: &'static str, unit: Unit) -> ProgressBar {
     let counts = match unit {
         Unit::Bytes => "{bytes}/{total_bytes} {bytes_per_sec}",
-        Unit::Tokens => "{pos}/{len} tokens {per_sec}",
+        Unit::Tokens => "{pos}/{len} tokens",
         Unit::Steps => "{pos}/{len}",
     };
     let template = format!("{{prefix}} {{bar:32}} {counts} {{msg}}");
     // The template is one of the three above; a default bar would do if it were not valid.
-    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(0)
         .with_style(style)
         .with_prefix(label)

@@ -5,7 +5,11 @@ use ggrs_model::tokenizer::{EncodeOptions, TokenId};
 use ggrs_model::{Model, SessionError};
 
 /// The ids of plain text, begun as the model was trained to begin.
-pub(crate) fn plain_ids(model: &Model, text: &str, parse_special: bool) -> Result<Vec<TokenId>, SessionError> {
+pub(crate) fn plain_ids(
+    model: &Model,
+    text: &str,
+    parse_special: bool,
+) -> Result<Vec<TokenId>, SessionError> {
     let tokenizer = model.tokenizer()?;
     let options = EncodeOptions {
         add_bos: tokenizer.add_bos(),

@@ -94,7 +94,8 @@ fn write_numbers(sink: &mut impl Write, numbers: &[f32]) -> io::Result<()> {
 }
 
 fn npy_header(n_rows: usize, n_columns: usize) -> Vec<u8> {
-    let mut dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({n_rows}, {n_columns}), }}");
+    let mut dict =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({n_rows}, {n_columns}), }}");
     const PREFIX_BYTES: usize = 10;
     // One more for the newline that ends the header.
     let unpadded = PREFIX_BYTES + dict.len() + 1;
@@ -109,8 +110,11 @@ fn npy_header(n_rows: usize, n_columns: usize) -> Vec<u8> {
 }
 
 fn safetensors_header(name: &str, n_rows: usize, n_columns: usize) -> Vec<u8> {
-    let n_bytes = n_rows.saturating_mul(n_columns).saturating_mul(size_of::<f32>());
-    let tensor = json!({"dtype": "F32", "shape": [n_rows, n_columns], "data_offsets": [0, n_bytes]});
+    let n_bytes = n_rows
+        .saturating_mul(n_columns)
+        .saturating_mul(size_of::<f32>());
+    let tensor =
+        json!({"dtype": "F32", "shape": [n_rows, n_columns], "data_offsets": [0, n_bytes]});
     let mut text = json!({ name: tensor }).to_string();
     let padding = text.len().next_multiple_of(ALIGNMENT) - text.len();
     text.extend(std::iter::repeat_n(' ', padding));

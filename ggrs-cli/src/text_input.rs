@@ -15,8 +15,16 @@ const STDIN_NAME: &str = "standard input";
 /// The text of a file, or of standard input for `-`.
 pub(crate) fn read_text(path: &Path) -> Result<String, CliError> {
     let is_stdin = path.as_os_str() == STDIN;
-    let name = if is_stdin { STDIN_NAME.to_owned() } else { path.display().to_string() };
-    let bytes = if is_stdin { read_stdin() } else { fs::read(path) };
+    let name = if is_stdin {
+        STDIN_NAME.to_owned()
+    } else {
+        path.display().to_string()
+    };
+    let bytes = if is_stdin {
+        read_stdin()
+    } else {
+        fs::read(path)
+    };
     match bytes {
         Ok(bytes) => utf8(bytes, name, 0),
         Err(source) => Err(CliError::Read { name, source }),
@@ -31,7 +39,11 @@ fn read_stdin() -> io::Result<Vec<u8>> {
 
 /// The words of an argument, or standard input if the argument is `-`.
 pub(crate) fn argument_or_stdin(argument: String) -> Result<String, CliError> {
-    if argument == STDIN { read_text(Path::new(STDIN)) } else { Ok(argument) }
+    if argument == STDIN {
+        read_text(Path::new(STDIN))
+    } else {
+        Ok(argument)
+    }
 }
 
 /// A line of standard input whose first byte is at `offset` of it.

@@ -19,8 +19,14 @@ impl FromStr for TokenIds {
     type Err = NotAnId;
 
     fn from_str(text: &str) -> Result<Self, NotAnId> {
-        let words = text.split([',', ' ', '\n', '\t']).filter(|word| !word.is_empty());
-        let id = |word: &str| word.parse().map_err(|_| NotAnId { word: word.to_owned() });
+        let words = text
+            .split([',', ' ', '\n', '\t'])
+            .filter(|word| !word.is_empty());
+        let id = |word: &str| {
+            word.parse().map_err(|_| NotAnId {
+                word: word.to_owned(),
+            })
+        };
         words.map(id).collect::<Result<_, _>>().map(Self)
     }
 }
@@ -34,6 +40,9 @@ mod tests {
         assert_eq!("1, 2 3,4".parse(), Ok(TokenIds(vec![1, 2, 3, 4])));
         assert_eq!("".parse(), Ok(TokenIds(vec![])));
         let error = "1,-2".parse::<TokenIds>().unwrap_err();
-        assert_eq!(error.to_string(), "\"-2\" is not a token id; write whole numbers, separated by commas");
+        assert_eq!(
+            error.to_string(),
+            "\"-2\" is not a token id; write whole numbers, separated by commas"
+        );
     }
 }

@@ -27,10 +27,28 @@ impl fmt::Display for Count {
     }
 }
 
+/// A number of tokens: `1 token`, `2 tokens`.
+pub(crate) struct Tokens(pub(crate) usize);
+
+impl fmt::Display for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {}",
+            self.0,
+            if self.0 == 1 { "token" } else { "tokens" }
+        )
+    }
+}
+
 /// How many a second; 0 if no time passed.
 pub(crate) fn per_second(count: usize, time: Duration) -> f64 {
     let seconds = time.as_secs_f64();
-    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+    if seconds > 0.0 {
+        count as f64 / seconds
+    } else {
+        0.0
+    }
 }
 
 #[cfg(test)]

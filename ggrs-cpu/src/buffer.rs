@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ggrs_core::DeviceError;
 use ggrs_core::device::{Buffer, BufferSlice, BufferUse, Generation, MemoryReport, WeightForm};
 
-use crate::memory::Memory;
+use crate::memory::{Access, Memory};
 use crate::pool::Pool;
 use crate::system;
 
@@ -28,6 +28,7 @@ pub(crate) struct Shared {
 pub(crate) struct Gate {
     /// The threads.
     pub(crate) pool: Pool,
+    access: Access,
 }
 
 impl Shared {
@@ -35,7 +36,10 @@ impl Shared {
         Self {
             name,
             held: AtomicU64::new(0),
-            gate: Mutex::new(Gate { pool }),
+            gate: Mutex::new(Gate {
+                pool,
+                access: Access::new(),
+            }),
         }
     }
 
@@ -138,14 +142,13 @@ impl CpuBuffer {
     }
 
     /// All bytes.
-    pub(crate) fn read<'a>(&'a self, _: &'a Gate) -> &'a [u8] {
-        // SAFETY: the memory has these bytes, and they are written only with the gate borrowed exclusively.
-        unsafe { std::slice::from_raw_parts(self.memory.start().as_ptr(), self.memory.bytes()) }
+    pub(crate) fn read<'a>(&'a self, gate: &'a Gate) -> &'a [u8] {
+        self.memory.read(&gate.access)
     }
 
     /// All bytes, to be written; empty if they are not the device's own.
     pub(crate) fn write<'a>(&'a self, gate: &'a mut Gate) -> &'a mut [u8] {
-        self.write_with_pool(gate).1
+        self.memory.write(&mut gate.access)
     }
 
     /// The same, and the threads to do it with.
@@ -153,15 +156,7 @@ impl CpuBuffer {
         &'a self,
         gate: &'a mut Gate,
     ) -> (&'a mut Pool, &'a mut [u8]) {
-        let n_bytes = if self.memory.is_writable() {
-            self.memory.bytes()
-        } else {
-            0
-        };
-        // SAFETY: the memory has these bytes, and nobody else reaches contents while the gate is borrowed exclusively.
-        let bytes =
-            unsafe { std::slice::from_raw_parts_mut(self.memory.start().as_ptr(), n_bytes) };
-        (&mut gate.pool, bytes)
+        (&mut gate.pool, self.memory.write(&mut gate.access))
     }
 
     /// Memory that the device shares with somebody else is not to be written.
@@ -176,23 +171,8 @@ impl CpuBuffer {
     }
 
     /// Copies bytes of one buffer to a place in another, or in the same; what would reach past the end is left out.
-    pub(crate) fn copy(from: &Self, range: Range<usize>, to: &Self, at: usize, _: &mut Gate) {
-        let (start, end) = (
-            range.start.min(from.memory.bytes()),
-            range.end.min(from.memory.bytes()),
-        );
-        let n_bytes = end
-            .saturating_sub(start)
-            .min(to.memory.bytes().saturating_sub(at));
-        if n_bytes == 0 || !to.memory.is_writable() {
-            return;
-        }
-        // SAFETY: both ranges are inside their memory, `to` may be written, the gate is borrowed exclusively, and `copy`
-        // allows an overlap.
-        unsafe {
-            let source = from.memory.start().add(start);
-            to.memory.start().add(at).copy_from(source, n_bytes);
-        }
+    pub(crate) fn copy(from: &Self, range: Range<usize>, to: &Self, at: usize, gate: &mut Gate) {
+        Memory::copy(&from.memory, range, &to.memory, at, &mut gate.access);
     }
 }
 

@@ -177,10 +177,7 @@ impl BoundMemory {
         let steps = self.plan.steps.iter().zip(choices);
         steps
             .map(|(step, (choice, is_small))| {
-                // SAFETY: the kernels stay in the executable, which keeps the plan's buffers; they run with the gate in
-                // hand (`run`); the planner gave values that live at once different memory.
-                let views = unsafe { places.step(step) }?;
-                let kernel = choice.build(&views.args());
+                let kernel = places.kernel(step, choice)?;
                 Ok(Launch {
                     kernel,
                     is_small: *is_small,
@@ -228,12 +225,16 @@ impl BoundMemory {
     fn slice(&self, value: ggrs_core::ValueId) -> Option<BufferSlice> {
         let (desc, place) = (self.plan.graph.desc(value), self.plan.place(value));
         let (buffer, base) = self.buffer(place.region)?;
-        let skip = desc.elem_bytes(desc.layout.offset())? as u64;
+        let n_bytes = desc.bytes()? as u64;
+        // An empty view may begin behind the end.
+        let skip = if n_bytes == 0 {
+            0
+        } else {
+            desc.elem_bytes(desc.layout.offset())? as u64
+        };
         let offset = base.checked_add(place.offset)?.checked_add(skip)?;
         let whole = BufferSlice::whole(Arc::clone(buffer));
-        whole
-            .range(&self.device.name, offset, desc.bytes()? as u64)
-            .ok()
+        whole.range(&self.device.name, offset, n_bytes).ok()
     }
 
     fn fault(&self, (position, fault): (usize, Fault)) -> ExecError {

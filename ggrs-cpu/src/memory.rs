@@ -3,11 +3,22 @@
 
 use std::alloc::Layout;
 use std::any::Any;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Memory starts on multiples of this.
 pub(crate) const ALIGN: usize = 64;
+
+/// The right to reach contents: shared to read, exclusive to write. There is one for all memory of a device.
+pub(crate) struct Access(());
+
+impl Access {
+    /// The right for a device's memory; made once, when the device is opened.
+    pub(crate) const fn new() -> Self {
+        Self(())
+    }
+}
 
 /// Bytes that stay where they are until they are dropped.
 pub(crate) struct Memory {
@@ -69,6 +80,31 @@ impl Memory {
     /// How many bytes.
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// All bytes.
+    pub(crate) const fn read<'a>(&'a self, _: &'a Access) -> &'a [u8] {
+        // SAFETY: the memory has these bytes, and whoever writes them has the access exclusively.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.bytes) }
+    }
+
+    /// All bytes, to be written; empty if they are somebody else's.
+    pub(crate) const fn write<'a>(&'a self, _: &'a mut Access) -> &'a mut [u8] {
+        let n_bytes = if self.is_writable() { self.bytes } else { 0 };
+        // SAFETY: the memory has these bytes, and nobody else reaches contents while the access is borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), n_bytes) }
+    }
+
+    /// Copies bytes to a place in other memory, or in the same; what would reach past the end is left out.
+    pub(crate) fn copy(from: &Self, range: Range<usize>, to: &Self, at: usize, _: &mut Access) {
+        let (start, end) = (range.start.min(from.bytes), range.end.min(from.bytes));
+        let n_bytes = end.saturating_sub(start).min(to.bytes.saturating_sub(at));
+        if n_bytes == 0 || !to.is_writable() {
+            return;
+        }
+        // SAFETY: both ranges are inside their memory, `to` may be written, the access is borrowed exclusively, and
+        // `copy_from` allows an overlap.
+        unsafe { to.start.add(at).copy_from(from.start.add(start), n_bytes) };
     }
 
     /// May the bytes be written?
@@ -147,8 +183,8 @@ mod tests {
                     (memory.bytes(), memory.start().as_ptr() as usize % ALIGN),
                     (bytes, 0)
                 );
-                // SAFETY: the memory is this test's own.
-                let content = unsafe { std::slice::from_raw_parts(memory.start().as_ptr(), bytes) };
+                let access = Access::new();
+                let content = memory.read(&access);
                 assert!(content.iter().all(|b| *b == 0));
             }
         }

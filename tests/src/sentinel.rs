@@ -143,7 +143,9 @@ fn hit<'a>(side: Side, guard: impl Iterator<Item = &'a u8> + Clone) -> Option<Gu
 
 /// `n_bytes` of poison.
 pub fn poison(n_bytes: usize) -> Vec<u8> {
-    POISON.into_iter().cycle().take(n_bytes).collect()
+    let mut bytes = POISON.repeat(n_bytes.div_ceil(POISON.len()));
+    bytes.truncate(n_bytes);
+    bytes
 }
 
 #[cfg(test)]

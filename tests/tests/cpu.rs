@@ -2,6 +2,8 @@
 //!
 //! A level that is not there is told on the terminal; `GGRS_REQUIRE=amx` makes that a failure.
 
+#![allow(clippy::expect_used, reason = "tests")]
+
 use std::sync::OnceLock;
 
 use ggrs_core::device::{Backend, DeviceName};

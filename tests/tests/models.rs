@@ -335,7 +335,9 @@ fn a_shared_beginning_is_reused_and_changes_nothing() {
             .expect("it runs");
         let fresh64: Vec<f64> = fresh.iter().map(|x| f64::from(*x)).collect();
         assert!(row_nmse(&reused, &fresh64) < 1e-4, "{}", case.question);
-        assert!(*steps.last().expect("a step") < case.ids.len() || case.ids == expected.cases[0].ids);
+        assert!(
+            *steps.last().expect("a step") < case.ids.len() || case.ids == expected.cases[0].ids
+        );
         assert_eq!(shared.tokens(), case.ids);
     }
 }

@@ -3,9 +3,9 @@
 use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 
-use ggrs_model::Session;
 use ggrs_model::chat::{ChatTemplate, Message};
 use ggrs_model::sampling::Sampler;
+use ggrs_model::{Session, SessionError};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
@@ -41,7 +41,11 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
     let mut chat = Chat {
         session: open_session(&model, &options)?,
         template,
-        messages: args.system.map(|text| Message::new("system", text)).into_iter().collect(),
+        messages: args
+            .system
+            .map(|text| Message::new("system", text))
+            .into_iter()
+            .collect(),
         sampler,
         sampling: args.sampling,
     };
@@ -68,12 +72,19 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
                 chat.session.truncate(0);
             }
             word if word.starts_with('/') && !word.contains(char::is_whitespace) => {
-                console.note(format_args!("no command {word}; there are /reset and /quit"));
+                console.note(format_args!(
+                    "no command {word}; there are /reset and /quit"
+                ));
             }
             message => match chat.turn(message, console) {
                 Ok(()) => {}
                 Err(error @ CliError::Output(_)) => return Err(error),
-                Err(error) => console.note(Chain(&error)),
+                Err(error) => {
+                    console.note(Chain(&error));
+                    if matches!(error, CliError::Session(SessionError::ContextFull { .. })) {
+                        console.note("  or begin anew: /reset");
+                    }
+                }
             },
         }
     }
@@ -104,7 +115,14 @@ impl Chat {
     fn answer(&mut self, console: &mut Console) -> Result<String, CliError> {
         let ids = chat_ids(self.session.model(), &self.template, &self.messages)?;
         let limits = self.sampling.limits();
-        let answer = answer(&mut self.session, &ids, &mut self.sampler, &limits, true, console)?;
+        let answer = answer(
+            &mut self.session,
+            &ids,
+            &mut self.sampler,
+            &limits,
+            true,
+            console,
+        )?;
         tracing::info!("{answer}");
         Ok(answer.generation.text)
     }
@@ -124,7 +142,10 @@ impl Input {
         if !io::stdin().is_terminal() {
             return Ok(Self::Pipe { offset: 0 });
         }
-        DefaultEditor::new().map(Box::new).map(Self::Terminal).map_err(CliError::Terminal)
+        DefaultEditor::new()
+            .map(Box::new)
+            .map(Self::Terminal)
+            .map_err(CliError::Terminal)
     }
 
     const fn is_terminal(&self) -> bool {
@@ -145,13 +166,21 @@ impl Input {
             },
             Self::Pipe { offset } => {
                 let mut line = Vec::new();
-                let n_bytes = io::stdin().lock().read_until(b'\n', &mut line).map_err(|source| CliError::Read {
-                    name: "standard input".to_owned(),
-                    source,
-                })?;
+                let n_bytes =
+                    io::stdin()
+                        .lock()
+                        .read_until(b'\n', &mut line)
+                        .map_err(|source| CliError::Read {
+                            name: "standard input".to_owned(),
+                            source,
+                        })?;
                 let start = *offset;
                 *offset += n_bytes;
-                if n_bytes == 0 { Ok(None) } else { stdin_line(line, start).map(Some) }
+                if n_bytes == 0 {
+                    Ok(None)
+                } else {
+                    stdin_line(line, start).map(Some)
+                }
             }
         }
     }

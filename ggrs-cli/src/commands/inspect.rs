@@ -40,13 +40,22 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<(), CliError> {
     console.line(format_args!("\n{} metadata keys", file.metadata().len()))?;
     for (key, value) in file.metadata().iter() {
         let max_chars = if args.full { usize::MAX } else { SHOWN_CHARS };
-        console.line(format_args!("  {key} ({}) = {}", value.kind(), value_text(value, limit, max_chars)))?;
+        console.line(format_args!(
+            "  {key} ({}) = {}",
+            value.kind(),
+            value_text(value, limit, max_chars)
+        ))?;
     }
 
     let name_width = file.tensors().map(|t| t.name().len()).max().unwrap_or(0);
-    console.line(format_args!("\n{} tensors: dtype, shape (outermost axis first), offset, bytes", file.tensors().count()))?;
+    console.line(format_args!(
+        "\n{} tensors: dtype, shape (outermost axis first), offset, bytes",
+        file.tensors().count()
+    ))?;
     for tensor in file.tensors() {
-        let bytes = tensor.n_bytes().map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+        let bytes = tensor
+            .n_bytes()
+            .map_or_else(|| "unknown".to_owned(), |n| n.to_string());
         console.line(format_args!(
             "  {:name_width$}  {:8} {:20} @ {:>12} {bytes:>12}",
             tensor.name(),
@@ -71,7 +80,10 @@ fn print_summary(file: &GgufFile, console: &mut Console) -> Result<(), CliError>
     for path in file.paths() {
         console.line(path.display())?;
     }
-    let n_elems = file.tensors().map(|t| t.n_elems() as u64).fold(0, u64::saturating_add);
+    let n_elems = file
+        .tensors()
+        .map(|t| t.n_elems() as u64)
+        .fold(0, u64::saturating_add);
     console.line(format_args!(
         "GGUF version {}, {} ({} bytes), {} parameters",
         file.version(),
@@ -83,7 +95,9 @@ fn print_summary(file: &GgufFile, console: &mut Console) -> Result<(), CliError>
 
 /// The type's name, or its number if it has none.
 fn type_name(ggml_type: GgmlType) -> String {
-    ggml_type.name().map_or_else(|| format!("id {}", ggml_type.id()), str::to_owned)
+    ggml_type
+        .name()
+        .map_or_else(|| format!("id {}", ggml_type.id()), str::to_owned)
 }
 
 /// What the tensors of one type amount to.
@@ -97,28 +111,42 @@ struct Sizes {
 
 impl Sizes {
     fn add(&mut self, tensor: &TensorEntry) {
-        let before = if self.n_tensors == 0 { Some(0) } else { self.bytes };
-        self.bytes = before.zip(tensor.n_bytes()).map(|(sum, n)| sum.saturating_add(n as u64));
+        let before = if self.n_tensors == 0 {
+            Some(0)
+        } else {
+            self.bytes
+        };
+        self.bytes = before
+            .zip(tensor.n_bytes())
+            .map(|(sum, n)| sum.saturating_add(n as u64));
         self.n_tensors += 1;
         self.n_elems = self.n_elems.saturating_add(tensor.n_elems() as u64);
     }
 
     fn bytes_text(&self) -> String {
-        self.bytes.map_or_else(|| "size unknown".to_owned(), |bytes| Bytes(bytes).to_string())
+        self.bytes.map_or_else(
+            || "size unknown".to_owned(),
+            |bytes| Bytes(bytes).to_string(),
+        )
     }
 }
 
 fn by_dtype(file: &GgufFile) -> BTreeMap<String, Sizes> {
     let mut all = BTreeMap::<String, Sizes>::new();
     for tensor in file.tensors() {
-        all.entry(type_name(tensor.ggml_type())).or_default().add(tensor);
+        all.entry(type_name(tensor.ggml_type()))
+            .or_default()
+            .add(tensor);
     }
     all
 }
 
 fn file_json(file: &GgufFile, limit: usize) -> serde_json::Value {
     let paths: Vec<_> = file.paths().collect();
-    let metadata = file.metadata().iter().map(|(key, value)| (key.to_owned(), value_json(value, limit)));
+    let metadata = file
+        .metadata()
+        .iter()
+        .map(|(key, value)| (key.to_owned(), value_json(value, limit)));
     let tensors = file.tensors().map(|t| {
         json!({
             "name": t.name(),
@@ -143,7 +171,8 @@ fn file_json(file: &GgufFile, limit: usize) -> serde_json::Value {
 fn value_json(value: Value<'_>, limit: usize) -> serde_json::Value {
     if let Some(integer) = value.as_integer() {
         // Integers in files have at most 64 bits.
-        return i64::try_from(integer).map_or_else(|_| json!(integer as u64), |integer| json!(integer));
+        return i64::try_from(integer)
+            .map_or_else(|_| json!(integer as u64), |integer| json!(integer));
     }
     match value {
         // The shortest text that reads back, rather than the digits of its binary64.
@@ -151,8 +180,16 @@ fn value_json(value: Value<'_>, limit: usize) -> serde_json::Value {
         Value::Bool(v) => json!(v),
         Value::Str(v) => json!(v),
         Value::Array(array) => {
-            let elems: Vec<_> = array.iter().take(limit).map(|v| value_json(v, limit)).collect();
-            if array.len() <= limit { json!(elems) } else { json!({ "len": array.len(), "first": elems }) }
+            let elems: Vec<_> = array
+                .iter()
+                .take(limit)
+                .map(|v| value_json(v, limit))
+                .collect();
+            if array.len() <= limit {
+                json!(elems)
+            } else {
+                json!({ "len": array.len(), "first": elems })
+            }
         }
         other => json!(other.as_float()),
     }
@@ -171,7 +208,11 @@ fn value_text(value: Value<'_>, max_elems: usize, max_chars: usize) -> String {
 }
 
 fn array_text(array: &Array<'_>, max_elems: usize, max_chars: usize) -> String {
-    let elems: Vec<String> = array.iter().take(max_elems).map(|v| value_text(v, max_elems, max_chars)).collect();
+    let elems: Vec<String> = array
+        .iter()
+        .take(max_elems)
+        .map(|v| value_text(v, max_elems, max_chars))
+        .collect();
     let rest = if array.len() > max_elems { ", .." } else { "" };
     format!("[{}{rest}]", elems.join(", "))
 }

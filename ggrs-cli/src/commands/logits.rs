@@ -16,6 +16,9 @@ use crate::text_input::{argument_or_stdin, read_text};
 use crate::token_ids::TokenIds;
 
 #[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "ggrs logits [OPTIONS] --output <FILE> <TEXT|--ids <IDS>|--prompt-file <FILE>>"
+)]
 #[command(group(ArgGroup::new("input").args(["text", "ids", "prompt_file"]).required(true)))]
 pub(crate) struct Args {
     /// The text; `-` reads it from stdin
@@ -52,7 +55,9 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
         (Some(text), _) => plain_ids(&model, &text, args.special)?,
         (None, ids) => ids.map(|ids| ids.0).unwrap_or_default(),
     };
-    let options = args.context.session_options(Some(ids.len().max(1)), args.device.precision);
+    let options = args
+        .context
+        .session_options(Some(ids.len().max(1)), args.device.precision);
     let mut session = open_session(&model, &options)?;
     let n_vocab = model.architecture().n_vocab();
     if ids.is_empty() {

@@ -63,10 +63,16 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
             window,
         });
     }
-    let options = args.context.session_options(Some(window), args.device.precision);
+    let options = args
+        .context
+        .session_options(Some(window), args.device.precision);
     let mut session = open_session(&model, &options)?;
     let tokenizer = model.tokenizer()?;
-    let first = if tokenizer.add_bos() { tokenizer.bos() } else { None };
+    let first = if tokenizer.add_bos() {
+        tokenizer.bos()
+    } else {
+        None
+    };
 
     let n_windows = (ids.len() / window).min(args.windows.unwrap_or(usize::MAX));
     let bar = console.bar("windows", Unit::Steps);

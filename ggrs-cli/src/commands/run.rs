@@ -57,7 +57,14 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
     let options = args.context.session_options(None, args.device.precision);
     let mut session = open_session(&model, &options)?;
     let limits = args.sampling.limits();
-    let answer = answer(&mut session, &ids, &mut sampler, &limits, !args.json, console)?;
+    let answer = answer(
+        &mut session,
+        &ids,
+        &mut sampler,
+        &limits,
+        !args.json,
+        console,
+    )?;
     if args.json {
         return console.json(&answer.to_json());
     }
@@ -75,10 +82,15 @@ fn model_and_prompt(
     let (model, prompt) = match (first, second, prompt_file) {
         (model, None, Some(file)) => return Ok((model.map(PathBuf::from), read_text(file)?)),
         (Some(_), Some(_), Some(_)) => {
-            return usage(ErrorKind::ArgumentConflict, "a prompt and --prompt-file exclude each other");
+            return usage(
+                ErrorKind::ArgumentConflict,
+                "a prompt and --prompt-file exclude each other",
+            );
         }
         (Some(model), Some(prompt), None) => (Some(PathBuf::from(model)), prompt),
-        (Some(prompt), None, None) if Path::new(&prompt).extension().is_some_and(|e| e == "gguf") => {
+        (Some(prompt), None, None)
+            if Path::new(&prompt).extension().is_some_and(|e| e == "gguf") =>
+        {
             return usage(
                 ErrorKind::MissingRequiredArgument,
                 "a model, but no prompt: give the prompt after it, or --prompt-file",
@@ -86,29 +98,43 @@ fn model_and_prompt(
         }
         (Some(prompt), None, None) => (None, prompt),
         (None, ..) => {
-            return usage(ErrorKind::MissingRequiredArgument, "no prompt: give one, or --prompt-file");
+            return usage(
+                ErrorKind::MissingRequiredArgument,
+                "no prompt: give one, or --prompt-file",
+            );
         }
     };
     let prompt = prompt.into_string().map_err(|raw| CliError::NotUtf8 {
         name: "the prompt".to_owned(),
-        offset: raw.to_string_lossy().find(char::REPLACEMENT_CHARACTER).unwrap_or(0),
+        offset: raw
+            .to_string_lossy()
+            .find(char::REPLACEMENT_CHARACTER)
+            .unwrap_or(0),
     })?;
     Ok((model, argument_or_stdin(prompt)?))
 }
 
 /// The prompt as a user's message; as plain text for a model that knows no chats.
-fn templated_ids(model: &Model, system: Option<String>, prompt: String) -> Result<Vec<TokenId>, CliError> {
+fn templated_ids(
+    model: &Model,
+    system: Option<String>,
+    prompt: String,
+) -> Result<Vec<TokenId>, CliError> {
     model.tokenizer()?;
     let template = match model.chat_template() {
         Ok(template) => template,
         Err(SessionError::Lacks { .. }) => {
             tracing::warn!("the model has no chat template: the prompt is given as plain text");
-            let text = system.map_or_else(|| prompt.clone(), |system| format!("{system}\n\n{prompt}"));
+            let text =
+                system.map_or_else(|| prompt.clone(), |system| format!("{system}\n\n{prompt}"));
             return Ok(plain_ids(model, &text, true)?);
         }
         Err(error) => return Err(error.into()),
     };
     let system = system.map(|text| Message::new("system", text));
-    let messages: Vec<Message> = system.into_iter().chain([Message::new("user", prompt)]).collect();
+    let messages: Vec<Message> = system
+        .into_iter()
+        .chain([Message::new("user", prompt)])
+        .collect();
     Ok(chat_ids(model, &template, &messages)?)
 }

@@ -64,7 +64,10 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<(), CliError> {
     let seconds = start.elapsed().as_secs_f64();
     let rate = report.file_bytes as f64 / seconds.max(f64::MIN_POSITIVE);
     if args.json {
-        let by_dtype = report.bytes_by_dtype.iter().map(|(dtype, bytes)| (dtype.name().to_owned(), json!(bytes)));
+        let by_dtype = report
+            .bytes_by_dtype
+            .iter()
+            .map(|(dtype, bytes)| (dtype.name().to_owned(), json!(bytes)));
         return console.json(&json!({
             "path": args.output,
             "bytes": report.file_bytes,

@@ -14,6 +14,7 @@ use crate::text_input::argument_or_stdin;
 use crate::token_ids::TokenIds;
 
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "ggrs tokenize [OPTIONS] <TEXT|--decode <IDS>>")]
 #[command(group(ArgGroup::new("input").args(["text", "decode"]).required(true)))]
 pub(crate) struct Args {
     /// The text; `-` reads it from stdin
@@ -34,14 +35,19 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
     // No weights are loaded: any file with a vocabulary that is known will do, whatever its architecture.
-    let tokenizer = load_tokenizer(&open_file(args.model.as_deref())?)?.ok_or(SessionError::Lacks {
-        what: "vocabulary",
-        way_out: "name another one (--model)",
-    })?;
+    let tokenizer =
+        load_tokenizer(&open_file(args.model.as_deref())?)?.ok_or(SessionError::Lacks {
+            what: "vocabulary",
+            way_out: "name another one (--model)",
+        })?;
     match (args.text, args.decode) {
         (_, Some(ids)) => {
             let text = tokenizer.decode(&ids.0)?;
-            if args.json { console.json(&json!({ "text": text })) } else { console.line(text) }
+            if args.json {
+                console.json(&json!({ "text": text }))
+            } else {
+                console.line(text)
+            }
         }
         (text, None) => {
             let text = argument_or_stdin(text.unwrap_or_default())?;

@@ -34,7 +34,11 @@ impl ContextOptions {
     }
 
     /// The sizes of a session. `needed` is the context that the command needs if the user does not say.
-    pub(crate) fn session_options(&self, needed: Option<usize>, precision: Precision) -> SessionOptions {
+    pub(crate) fn session_options(
+        &self,
+        needed: Option<usize>,
+        precision: Precision,
+    ) -> SessionOptions {
         SessionOptions {
             n_ctx: self.ctx.or(needed),
             n_batch: self.batch,

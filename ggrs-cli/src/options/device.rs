@@ -48,7 +48,10 @@ impl DeviceOptions {
     /// How a model is loaded.
     pub(crate) fn load_options(&self) -> LoadOptions {
         let all = PassSet::default();
-        let passes = self.no_passes.iter().fold(all, |passes, name| passes.without(name));
+        let passes = self
+            .no_passes
+            .iter()
+            .fold(all, |passes, name| passes.without(name));
         LoadOptions {
             precision: self.precision,
             passes,
@@ -57,7 +60,9 @@ impl DeviceOptions {
 
     /// Threads of the CPU.
     pub(crate) fn n_threads(&self) -> usize {
-        self.threads
-            .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), NonZeroUsize::get)
+        self.threads.map_or_else(
+            || std::thread::available_parallelism().map_or(1, usize::from),
+            NonZeroUsize::get,
+        )
     }
 }

@@ -9,9 +9,16 @@ use crate::process::{arg, ggrs, ggrs_reading, program, run};
 fn usage_errors_exit_with_2() {
     ggrs(["run", "--no-such-flag", "Hello"]).failed(2, &["--no-such-flag", "Usage: ggrs run"]);
     ggrs(["no-such-command"]).failed(2, &["no-such-command", "Usage: ggrs"]);
-    ggrs(["run"]).failed(2, &["no prompt", "Usage: ggrs run [OPTIONS] [MODEL.gguf] <PROMPT>"]);
+    ggrs(["run"]).failed(
+        2,
+        &[
+            "no prompt",
+            "Usage: ggrs run [OPTIONS] [MODEL.gguf] <PROMPT>",
+        ],
+    );
     ggrs(["run", "model.gguf"]).failed(2, &["a model, but no prompt", "--prompt-file"]);
-    ggrs(["run", "m.gguf", "Hello", "--prompt-file", "x"]).failed(2, &["a prompt and --prompt-file"]);
+    ggrs(["run", "m.gguf", "Hello", "--prompt-file", "x"])
+        .failed(2, &["a prompt and --prompt-file"]);
     ggrs(["run", "--temp", "warm", "Hello"]).failed(2, &["warm", "--temp"]);
     ggrs(["run", "--precision", "double", "Hello"]).failed(2, &["double", "exact"]);
     ggrs(["run", "--kv-type", "q5_1", "Hello"]).failed(2, &["q5_1", "q8_0"]);
@@ -28,7 +35,17 @@ fn usage_errors_exit_with_2() {
 
 #[test]
 fn help_is_not_an_error() {
-    for command in ["run", "chat", "bench", "inspect", "devices", "synth", "tokenize", "logits", "perplexity"] {
+    for command in [
+        "run",
+        "chat",
+        "bench",
+        "inspect",
+        "devices",
+        "synth",
+        "tokenize",
+        "logits",
+        "perplexity",
+    ] {
         let help = ggrs([command, "--help"]).succeeded().stdout;
         assert!(help.contains(&format!("Usage: ggrs {command}")), "{help}");
     }
@@ -37,35 +54,56 @@ fn help_is_not_an_error() {
 
 #[test]
 fn a_prompt_longer_than_the_context() {
-    let said = ["13 more tokens do not fit: the context holds 8, 0 are used", "--ctx"];
+    let said = [
+        "13 more tokens do not fit: the context holds 8, 0 are used",
+        "--ctx",
+    ];
     ggrs(["run", "--ctx", "8", "The capital of France is"]).failed(1, &said);
 }
 
 #[test]
 fn a_context_that_does_not_fit_memory() {
-    let said = ["the KV cache of 2000000000 tokens (F16) needs", "--ctx", "--kv-type", "cpu:0: out of memory"];
-    for mut args in [vec!["run", "Hello"], vec!["bench"], vec!["logits", "Hello", "-o", "x.npy"]] {
+    let said = [
+        "the KV cache of 2000000000 tokens (F16) needs",
+        "--ctx",
+        "--kv-type",
+        "cpu:0: out of memory",
+    ];
+    for mut args in [
+        vec!["run", "Hello"],
+        vec!["bench"],
+        vec!["logits", "Hello", "-o", "x.npy"],
+    ] {
         args.extend(["--ctx", "2000000000"]);
         ggrs(&args).failed(1, &said);
     }
-    ggrs(["run", "--ctx", "18446744073709551615", "Hello"]).failed(1, &["the context length (--ctx)", "from 1 to"]);
+    ggrs(["run", "--ctx", "18446744073709551615", "Hello"])
+        .failed(1, &["the context length (--ctx)", "from 1 to"]);
 }
 
 #[test]
 fn settings_outside_their_range() {
-    ggrs(["run", "--ctx", "0", "Hello"]).failed(1, &["the context length (--ctx) = 0 is not possible"]);
-    ggrs(["run", "--batch", "0", "Hello"]).failed(1, &["tokens per step (--batch) = 0 is not possible"]);
+    ggrs(["run", "--ctx", "0", "Hello"])
+        .failed(1, &["the context length (--ctx) = 0 is not possible"]);
+    ggrs(["run", "--batch", "0", "Hello"])
+        .failed(1, &["tokens per step (--batch) = 0 is not possible"]);
     ggrs(["run", "--top-p", "1.5", "Hello"]).failed(1, &["`top_p` is 1.5", "up to 1"]);
     ggrs(["run", "--temp", "NaN", "Hello"]).failed(1, &["`temperature` is NaN"]);
     ggrs(["logits", "--ids", "1", "--batch", "0", "-o", "x.npy"]).failed(1, &["--batch"]);
     let text = good_path().with_file_name("README.md");
-    ggrs(["perplexity", arg(&text), "--ctx", "3"]).failed(1, &["a window of 3 tokens is too small", "--ctx"]);
-    ggrs(["synth", "qwen3moe-tiny", "--layers", "0", "-o", "x.gguf"]).failed(1, &["1 to 1024 layers"]);
+    ggrs(["perplexity", arg(&text), "--ctx", "3"])
+        .failed(1, &["a window of 3 tokens is too small", "--ctx"]);
+    ggrs(["synth", "qwen3moe-tiny", "--layers", "0", "-o", "x.gguf"])
+        .failed(1, &["1 to 1024 layers"]);
 }
 
 #[test]
 fn text_that_is_not_utf8() {
-    let said = ["standard input is not UTF-8 text", "at offset 6", "convert it"];
+    let said = [
+        "standard input is not UTF-8 text",
+        "at offset 6",
+        "convert it",
+    ];
     ggrs_reading(b"Hello \xff\xfe!", ["run", "-"]).failed(1, &said);
     ggrs_reading(b"Hello \xff\xfe!", ["run", "--prompt-file", "-"]).failed(1, &said);
     ggrs_reading(b"Hello \xff\xfe!", ["tokenize", "-"]).failed(1, &said);
@@ -87,9 +125,14 @@ fn an_argument_that_is_not_utf8() {
 
 #[test]
 fn ids_outside_the_vocabulary() {
-    ggrs(["logits", "--ids", "1,2,999999", "-o", "x.npy"])
-        .failed(1, &["token id 999999 at position 2 is outside the vocabulary of 1536"]);
-    ggrs(["tokenize", "--decode", "5,999999"]).failed(1, &["token id 999999 is outside the vocabulary of 1536 tokens"]);
+    ggrs(["logits", "--ids", "1,2,999999", "-o", "x.npy"]).failed(
+        1,
+        &["token id 999999 at position 2 is outside the vocabulary of 1536"],
+    );
+    ggrs(["tokenize", "--decode", "5,999999"]).failed(
+        1,
+        &["token id 999999 is outside the vocabulary of 1536 tokens"],
+    );
 }
 
 #[test]
@@ -103,27 +146,40 @@ fn a_failure_leaves_the_file_that_was_there() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("logits.npy");
     std::fs::write(&output, "precious").unwrap();
-    ggrs(["logits", "--ids", "1,999999", "--batch", "1", "-o", arg(&output)]).failed(1, &["999999"]);
+    ggrs([
+        "logits",
+        "--ids",
+        "1,999999",
+        "--batch",
+        "1",
+        "-o",
+        arg(&output),
+    ])
+    .failed(1, &["999999"]);
     assert_eq!(std::fs::read_to_string(&output).unwrap(), "precious");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
 #[test]
 fn files_that_cannot_be_written_or_read() {
-    ggrs(["logits", "--ids", "1", "-o", "/nowhere/x.npy"]).failed(1, &["cannot write /nowhere/x.npy", "No such file"]);
-    ggrs(["synth", "qwen3moe-tiny", "-o", "/nowhere/x.gguf"]).failed(1, &["cannot create /nowhere/x.gguf"]);
+    ggrs(["logits", "--ids", "1", "-o", "/nowhere/x.npy"])
+        .failed(1, &["cannot write /nowhere/x.npy", "No such file"]);
+    ggrs(["synth", "qwen3moe-tiny", "-o", "/nowhere/x.gguf"])
+        .failed(1, &["cannot create /nowhere/x.gguf"]);
     ggrs(["perplexity", "/nowhere/text"]).failed(1, &["cannot read /nowhere/text", "No such file"]);
     ggrs(["run", "--prompt-file", "/nowhere/text"]).failed(1, &["cannot read /nowhere/text"]);
 }
 
 #[test]
 fn a_text_too_short_to_score() {
-    ggrs_reading(b"Hello", ["perplexity", "-"]).failed(1, &["one window of 512 does not fit", "smaller --ctx"]);
+    ggrs_reading(b"Hello", ["perplexity", "-"])
+        .failed(1, &["one window of 512 does not fit", "smaller --ctx"]);
 }
 
 #[test]
 fn devices_that_are_not_there() {
-    ggrs(["run", "--devices", "cuda:7", "Hello"]).failed(1, &["no device \"cuda:7\"; available: cpu:0"]);
+    ggrs(["run", "--devices", "cuda:7", "Hello"])
+        .failed(1, &["no device \"cuda:7\"; available: cpu:0"]);
     ggrs(["run", "--devices", "cpu:x", "Hello"]).failed(1, &["\"cpu:x\" is not a device name"]);
     let mut command = program();
     command.args(["run", "Hello"]).env("GGRS_CPU_ISA", "sse9");
@@ -136,13 +192,17 @@ fn a_model_without_vocabulary_takes_ids_only() {
     let path = folder.path().join("ids.gguf");
     ggrs(["synth", "qwen3moe-tiny", "-o", arg(&path)]).succeeded();
     ggrs(["run", arg(&path), "Hello"]).failed(1, &["the model has no vocabulary"]);
-    ggrs(["tokenize", "Hello", "-m", arg(&path)]).failed(1, &["the model has no vocabulary", "--model"]);
+    ggrs(["tokenize", "Hello", "-m", arg(&path)])
+        .failed(1, &["the model has no vocabulary", "--model"]);
 }
 
 #[test]
 fn output_that_nobody_reads_is_no_error() {
     let mut command = program();
-    command.args(["inspect", "--full"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(["inspect", "--full"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();

@@ -37,23 +37,39 @@ pub(crate) fn with(fault: &Fault<'_>) -> Vec<u8> {
     let mut header = GgufHeader::new();
     for (key, value) in file.metadata().iter() {
         match fault {
-            Fault { without_key: Some(k), .. } if *k == key => Ok(()),
-            Fault { text: Some((k, text)), .. } if *k == key => header.set(key, *text),
-            Fault { number: Some((k, number)), .. } if *k == key => header.set(key, *number),
+            Fault {
+                without_key: Some(k),
+                ..
+            } if *k == key => Ok(()),
+            Fault {
+                text: Some((k, text)),
+                ..
+            } if *k == key => header.set(key, *text),
+            Fault {
+                number: Some((k, number)),
+                ..
+            } if *k == key => header.set(key, *number),
             _ => header.copy(key, value),
         }
         .expect("keys are distinct");
     }
     let mut data = Vec::new();
-    for entry in file.tensors().filter(|t| fault.without_tensor != Some(t.name())) {
+    for entry in file
+        .tensors()
+        .filter(|t| fault.without_tensor != Some(t.name()))
+    {
         let tensor = file.tensor(entry.name()).expect("a tensor of the file");
         match fault.tensor {
             Some((name, dtype, shape)) if name == entry.name() => {
-                let n_bytes = header.tensor(name, dtype, shape).expect("a possible tensor");
+                let n_bytes = header
+                    .tensor(name, dtype, shape)
+                    .expect("a possible tensor");
                 data.push(vec![0; usize::try_from(n_bytes).expect("small")]);
             }
             _ => {
-                header.tensor(tensor.name, tensor.dtype, tensor.shape).expect("a possible tensor");
+                header
+                    .tensor(tensor.name, tensor.dtype, tensor.shape)
+                    .expect("a possible tensor");
                 data.push(tensor.bytes.to_vec());
             }
         }
@@ -69,6 +85,9 @@ pub(crate) fn with(fault: &Fault<'_>) -> Vec<u8> {
 pub(crate) fn after_tensor_name(bytes: &[u8], name: &str) -> usize {
     let mut encoded = (name.len() as u64).to_le_bytes().to_vec();
     encoded.extend_from_slice(name.as_bytes());
-    let at = bytes.windows(encoded.len()).position(|w| w == encoded).expect("the tensor's name");
+    let at = bytes
+        .windows(encoded.len())
+        .position(|w| w == encoded)
+        .expect("the tensor's name");
     at + encoded.len()
 }

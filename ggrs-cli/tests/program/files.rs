@@ -28,14 +28,23 @@ fn inspect_as_json_is_complete() {
     assert_eq!(told["metadata"]["qwen3moe.rope.freq_base"], 1e6);
     assert_eq!(told["metadata"]["tokenizer.ggml.tokens"]["len"], 416);
     let tensors = told["tensors"].as_array().unwrap();
-    let q = tensors.iter().find(|t| t["name"] == "blk.0.attn_k.weight").unwrap();
+    let q = tensors
+        .iter()
+        .find(|t| t["name"] == "blk.0.attn_k.weight")
+        .unwrap();
     assert_eq!(
         *q,
         serde_json::json!({
             "name": "blk.0.attn_k.weight", "dtype": "Q8_0", "shape": [64, 64], "offset": 127_904, "bytes": 4352, "file": 0
         })
     );
-    let sum = |dtype: &str| tensors.iter().filter(|t| t["dtype"] == dtype).filter_map(|t| t["bytes"].as_u64()).sum();
+    let sum = |dtype: &str| {
+        tensors
+            .iter()
+            .filter(|t| t["dtype"] == dtype)
+            .filter_map(|t| t["bytes"].as_u64())
+            .sum()
+    };
     for dtype in ["F32", "Q8_0"] {
         let bytes: u64 = sum(dtype);
         assert_eq!(told["by_dtype"][dtype]["bytes"], bytes);
@@ -46,19 +55,33 @@ fn inspect_as_json_is_complete() {
 fn synth_writes_models_that_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
-    let synth = ["synth", "qwen3moe-tiny", "--vocab", "dummy", "--qtype", "q4_k_m", "--layers", "2"];
+    let synth = [
+        "synth",
+        "qwen3moe-tiny",
+        "--vocab",
+        "dummy",
+        "--qtype",
+        "q4_k_m",
+        "--layers",
+        "2",
+    ];
     let told = ggrs(synth.into_iter().chain(["--json", "-o", arg(&path)])).json();
     let bytes = std::fs::read(&path).unwrap();
     assert_eq!(told["bytes"], bytes.len());
     let listed = ggrs(["inspect", "--json", arg(&path)]).json();
     assert_eq!(listed["metadata"]["qwen3moe.block_count"], 2);
-    assert_eq!(told["bytes_by_dtype"]["Q4_K"], listed["by_dtype"]["Q4_K"]["bytes"]);
+    assert_eq!(
+        told["bytes_by_dtype"]["Q4_K"],
+        listed["by_dtype"]["Q4_K"]["bytes"]
+    );
     let answer = ggrs(["run", arg(&path), "Hi", "-n", "4", "--ignore-eos", "--json"]).json();
     assert_eq!(answer["tokens"].as_array().map(Vec::len), Some(4));
 
     // Equal requests give equal files, another seed another one.
     let again = folder.path().join("again.gguf");
-    let text = ggrs(synth.into_iter().chain(["-o", arg(&again)])).succeeded().stdout;
+    let text = ggrs(synth.into_iter().chain(["-o", arg(&again)]))
+        .succeeded()
+        .stdout;
     assert!(text.contains(&format!("({} bytes)", bytes.len())), "{text}");
     assert_eq!(std::fs::read(&again).unwrap(), bytes);
     ggrs(synth.into_iter().chain(["--seed", "1", "-o", arg(&again)])).succeeded();
@@ -86,5 +109,8 @@ fn devices_names_the_cpu_and_its_level() {
     let mut scalar = program();
     scalar.arg("devices").env("GGRS_CPU_ISA", "scalar");
     let text = run(scalar, b"").succeeded().stdout;
-    assert!(text.starts_with("cpu:0: ") && text.contains("(scalar, "), "{text}");
+    assert!(
+        text.starts_with("cpu:0: ") && text.contains("(scalar, "),
+        "{text}"
+    );
 }

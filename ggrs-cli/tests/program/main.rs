@@ -1,6 +1,11 @@
 //! The program as its users meet it: run as a process, judged by what it prints, writes and exits with.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
 
 mod answers;
 mod bad_files;

@@ -24,7 +24,10 @@ pub(crate) fn ggrs<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>)
 }
 
 /// Runs the program with these bytes on stdin.
-pub(crate) fn ggrs_reading<S: AsRef<std::ffi::OsStr>>(stdin: &[u8], args: impl IntoIterator<Item = S>) -> Run {
+pub(crate) fn ggrs_reading<S: AsRef<std::ffi::OsStr>>(
+    stdin: &[u8],
+    args: impl IntoIterator<Item = S>,
+) -> Run {
     let mut command = program();
     command.args(args);
     run(command, stdin)
@@ -32,7 +35,10 @@ pub(crate) fn ggrs_reading<S: AsRef<std::ffi::OsStr>>(stdin: &[u8], args: impl I
 
 /// Runs a prepared command.
 pub(crate) fn run(mut command: Command, stdin: &[u8]) -> Run {
-    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let pipes = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = pipes.spawn().expect("the program starts");
     // The program may end without reading what it is given.
     let _ = child.stdin.take().expect("a pipe").write_all(stdin);
@@ -68,7 +74,11 @@ impl Run {
         assert_eq!(self.stdout, "");
         assert!(self.stderr.starts_with("error: "), "{}", self.stderr);
         for text in said {
-            assert!(self.stderr.contains(text), "{text:?} is not said in: {}", self.stderr);
+            assert!(
+                self.stderr.contains(text),
+                "{text:?} is not said in: {}",
+                self.stderr
+            );
         }
         if status == 1 {
             let lines = self.stderr.lines().count();

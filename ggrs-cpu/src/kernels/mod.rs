@@ -15,6 +15,7 @@ pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod rope;
 mod rope_angles;
+mod row_bytes;
 mod row_map;
 pub(crate) mod select;
 pub(crate) mod softmax;

@@ -29,37 +29,45 @@ fn descending(a: f32, b: f32) -> Ordering {
 
 /// The `k` largest: their positions at the start of `order`, which is as long as the row. Largest first, ties by position.
 fn largest(x: &[f32], order: &mut [i32], k: usize) {
-    /// Up to here a sorted list of the best so far is faster than sorting.
-    const LIST: usize = 32;
-    let value = |i: i32| {
-        usize::try_from(i)
-            .ok()
-            .and_then(|i| x.get(i))
-            .copied()
-            .unwrap_or(f32::NEG_INFINITY)
+    /// Up to here a sorted list of the best so far is faster: few values get into it.
+    const LIST: usize = 256;
+    let value = |i: &i32| {
+        let x = usize::try_from(*i).ok().and_then(|i| x.get(i));
+        x.copied().unwrap_or(f32::NEG_INFINITY)
     };
     if k > LIST {
         for (i, o) in (0_i32..).zip(order.iter_mut()) {
             *o = i;
         }
-        order.sort_unstable_by(|a, b| descending(value(*a), value(*b)).then(a.cmp(b)));
+        let better = |a: &i32, b: &i32| descending(value(a), value(b)).then(a.cmp(b));
+        if k < order.len() {
+            order.select_nth_unstable_by(k, better);
+        }
+        if let Some(best) = order.get_mut(..k) {
+            best.sort_unstable_by(better);
+        }
         return;
     }
     let mut n = 0;
+    let mut least = f32::NEG_INFINITY;
     for (i, x) in (0_i32..).zip(x) {
-        // Behind all that are as large or larger.
-        let best = order.get(..n).unwrap_or_default();
-        if n == k && best.last().is_none_or(|last| value(*last) >= *x) {
+        if n == k && *x <= least {
             continue;
         }
-        let at = best.partition_point(|b| value(*b) >= *x);
+        // Behind all that are as large or larger.
+        let best = order.get(..n).unwrap_or_default();
+        let at = best.partition_point(|b| value(b) >= *x);
         n = (n + 1).min(k);
-        if let Some(tail) = order.get_mut(at..n) {
+        let Some(best) = order.get_mut(..n) else {
+            return;
+        };
+        if let Some(tail) = best.get_mut(at..) {
             tail.rotate_right(1);
             if let Some(first) = tail.first_mut() {
                 *first = i;
             }
         }
+        least = best.last().map_or(f32::NEG_INFINITY, value);
     }
 }
 
@@ -298,5 +306,23 @@ impl Kernel for Router {
             check(ROLE, row, weights)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_by_list_and_by_sorting() {
+        // Many ties, in no order.
+        let x: Vec<f32> = (0..1000_u32).map(|i| (i * 7919 % 101) as f32).collect();
+        let mut expected: Vec<i32> = (0..1000).collect();
+        expected.sort_by(|a, b| descending(x[*a as usize], x[*b as usize]));
+        for k in [1, 2, 255, 256, 257, 999, 1000] {
+            let mut order = vec![-1; 1000];
+            largest(&x, &mut order, k);
+            assert_eq!(order[..k], expected[..k], "{k}");
+        }
     }
 }

@@ -125,7 +125,7 @@ impl Task for Axpy<'_> {
 }
 
 /// The first `n` elements of rows that have them.
-fn first<'a>(n: usize, x: &'a [f32]) -> &'a [f32] {
+fn first(n: usize, x: &[f32]) -> &[f32] {
     x.get(..n).unwrap_or_default()
 }
 

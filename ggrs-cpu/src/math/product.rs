@@ -177,3 +177,70 @@ impl Tile {
         R
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small integers: every product is exact in F32.
+    fn matrix(len: usize, seed: usize) -> Vec<f32> {
+        (0..len)
+            .map(|i| ((i * 7 + seed) * (i + 3) % 17) as f32 - 8.0)
+            .collect()
+    }
+
+    #[test]
+    fn tiles_of_every_shape_and_level() {
+        for isa in Isa::available() {
+            for (rows, depth, cols) in [
+                (0, 4, 4),
+                (1, 1, 1),
+                (5, 0, 3),
+                (8, 64, 64),
+                (15, 9, 16),
+                (17, 5, 33),
+                (3, 40, 49),
+            ] {
+                let (a_stride, b_stride, c_stride) = (depth + 3, 80, 96);
+                let a = matrix(rows * a_stride, 1);
+                let b = matrix(depth * b_stride, 2);
+                let before = matrix(rows * c_stride, 3);
+                for add in [false, true] {
+                    let mut c = before.clone();
+                    let extent = Extent { rows, depth, cols };
+                    let (a, b) = (
+                        Factor {
+                            values: &a,
+                            stride: a_stride,
+                        },
+                        Factor {
+                            values: &b,
+                            stride: b_stride,
+                        },
+                    );
+                    multiply(isa, extent, a, b, (&mut c, c_stride), add);
+                    for (i, j) in (0..rows).flat_map(|i| (0..cols).map(move |j| (i, j))) {
+                        let products = (0..depth)
+                            .map(|k| a.values[i * a_stride + k] * b.values[k * b_stride + j]);
+                        let start = if add { before[i * c_stride + j] } else { 0.0 };
+                        let truth = start + products.sum::<f32>();
+                        assert_eq!(
+                            c[i * c_stride + j],
+                            truth,
+                            "{isa} {rows}x{depth}x{cols} at {i},{j}"
+                        );
+                    }
+                    let behind = cols.next_multiple_of(VECTOR);
+                    for i in 0..rows {
+                        let rest = i * c_stride + behind..(i + 1) * c_stride;
+                        assert_eq!(
+                            c[rest.clone()],
+                            before[rest],
+                            "{isa}: written behind the end"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use ggrs_core::DType;
 
 use super::lanes::{Lanes, Task, dispatch};
+use super::product::VECTOR;
 use crate::formats::{FormatError, dequantize_row};
 use crate::isa::Isa;
 
@@ -209,7 +210,7 @@ impl<'r, F: Format, R: Fn(usize) -> &'r [u8]> Task for GatherTurned<'_, F, R> {
     fn run<L: Lanes>(self, lanes: L) {
         let Gather { row, to, .. } = self.0;
         for top in (0..to.n_rows).step_by(L::N) {
-            let mut rows: [&[u8]; super::VECTOR] = [&[]; super::VECTOR];
+            let mut rows: [&[u8]; VECTOR] = [&[]; VECTOR];
             for (i, bytes) in rows.iter_mut().enumerate().take(L::N.min(to.n_rows - top)) {
                 *bytes = row(top + i);
             }
@@ -239,9 +240,68 @@ pub(crate) fn gather_turned<'r>(
     row: impl Fn(usize) -> &'r [u8],
     to: Gathered<'_>,
 ) {
-    debug_assert!(to.n_rows.next_multiple_of(super::VECTOR) <= to.stride);
+    debug_assert!(to.n_rows.next_multiple_of(VECTOR) <= to.stride);
     with_format!(dtype, F => {
         let format = PhantomData::<F>;
         dispatch(isa, GatherTurned(Gather { row, to, format }));
     }, else debug_assert!(false, "{dtype} is not gathered"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gathered_rows_are_those_of_the_format_and_turned_they_are_its_columns() {
+        for dtype in [
+            DType::F32,
+            DType::F16,
+            DType::BF16,
+            DType::Q8_0,
+            DType::Q4_0,
+        ] {
+            for (n_rows, width) in [(1, 32), (16, 64), (19, 96), (33, 32)] {
+                let row_bytes = dtype.row_bytes(width).expect("whole blocks");
+                // No infinities or NaN in any format.
+                let bytes: Vec<u8> = (0..n_rows * row_bytes)
+                    .map(|i| (i * 37 % 251) as u8 & 0xbf)
+                    .collect();
+                // Rows in disorder.
+                let row = |i: usize| {
+                    let at = (i * 5 + 2) % n_rows;
+                    &bytes[at * row_bytes..(at + 1) * row_bytes]
+                };
+                let mut truth = vec![0.0; n_rows * width];
+                for (i, truth) in truth.chunks_mut(width).enumerate() {
+                    dequantize_row(dtype, row(i), truth).expect("whole blocks");
+                }
+                for isa in Isa::available() {
+                    let (stride, turned_stride) = (width + 5, 48);
+                    let mut rows = vec![7.0; n_rows * stride];
+                    let mut turned = vec![7.0; width * turned_stride];
+                    let to = |out, stride| Gathered {
+                        n_rows,
+                        width,
+                        out,
+                        stride,
+                    };
+                    gather(isa, dtype, row, to(&mut rows, stride));
+                    gather_turned(isa, dtype, row, to(&mut turned, turned_stride));
+                    for (i, j) in (0..n_rows).flat_map(|i| (0..width).map(move |j| (i, j))) {
+                        let truth = truth[i * width + j];
+                        assert_eq!(rows[i * stride + j], truth, "{isa} {dtype} {i},{j}");
+                        assert_eq!(
+                            turned[j * turned_stride + i],
+                            truth,
+                            "{isa} {dtype} {i},{j}"
+                        );
+                    }
+                    assert!(
+                        rows.chunks(stride)
+                            .all(|row| row[width..].iter().all(|x| *x == 7.0))
+                    );
+                }
+            }
+        }
+    }
 }

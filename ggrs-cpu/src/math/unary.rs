@@ -25,7 +25,7 @@ macro_rules! functions {
 }
 
 /// `2 sqrt(2 / pi)`: `(1 + tanh u) / 2` is the sigmoid of `2 u`.
-const GELU_FACTOR: f32 = 1.595_769_1;
+const GELU_FACTOR: f32 = 1.595_769;
 const GELU_CUBE: f32 = 0.044_715;
 
 functions! {

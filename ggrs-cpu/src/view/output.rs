@@ -73,9 +73,9 @@ impl Out {
         }
     }
 
-    /// Do both views start at the same element?
+    /// Do both views have elements, and the same first one?
     pub(crate) fn is(&self, other: &Self) -> bool {
-        std::ptr::eq(self.data, other.data)
+        self.grid.n_elems() > 0 && other.grid.n_elems() > 0 && std::ptr::eq(self.data, other.data)
     }
 
     /// Bytes from the first element to the element at `offset`, which begins a block.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{Grid, In, Out, Scratch};
 use crate::buffer::CpuBuffer;
-use crate::kernel::Args;
+use crate::kernel::{Args, Choice, Kernel};
 
 /// The memory that a plan is bound to.
 pub(crate) struct Places<'a> {
@@ -19,60 +19,34 @@ pub(crate) struct Places<'a> {
     pub(crate) find: &'a dyn Fn(Region) -> Option<(&'a CpuBuffer, u64)>,
 }
 
-/// Views of a step's memory.
-pub(crate) struct StepViews {
-    inputs: SmallVec<[In; 4]>,
-    outputs: SmallVec<[Out; 2]>,
-    scratch: Scratch,
-}
-
-impl StepViews {
-    /// The memory as a kernel is built over it.
-    pub(crate) fn args(&self) -> Args<'_> {
-        Args {
-            inputs: &self.inputs,
-            outputs: &self.outputs,
-            scratch: self.scratch,
-        }
-    }
-}
-
 impl Places<'_> {
-    /// Views of all that a step touches.
+    /// The kernel of a step over the step's memory.
+    ///
+    /// The kernel must not outlive the plan's buffers, and runs with the device's gate in hand: it is made for an
+    /// executable, which sees to both. That values which live at once have different memory is the planner's promise.
     ///
     /// # Errors
     /// A place outside its memory.
-    ///
-    /// # Safety
-    /// The views are used only while the plan's buffers live, by kernels that run with the device's gate in hand. The
-    /// plan gives no two values that live at once the same memory.
-    pub(crate) unsafe fn step(&self, step: &Step) -> Result<StepViews, DeviceError> {
+    pub(crate) fn kernel(
+        &self,
+        step: &Step,
+        choice: &Choice,
+    ) -> Result<Box<dyn Kernel>, DeviceError> {
         let node = self.plan.graph.node(step.node);
-        // SAFETY: the caller's promise.
-        let inputs = node
-            .inputs
-            .iter()
-            .map(|v| unsafe { self.input(*v) })
-            .collect::<Result<_, _>>()?;
-        // SAFETY: the caller's promise.
-        let outputs = node
-            .outputs
-            .iter()
-            .map(|v| unsafe { self.output(*v) })
-            .collect::<Result<_, _>>()?;
-        let (start, n_bytes) = self.bytes(
-            Region::Arena(step.device),
-            step.scratch_offset,
-            step.route.scratch_bytes,
-            true,
-        )?;
-        // SAFETY: the bytes are inside the arena, at an offset that the plan aligned.
+        let inputs = node.inputs.iter().map(|v| self.input(*v));
+        let inputs: SmallVec<[In; 4]> = inputs.collect::<Result<_, _>>()?;
+        let outputs = node.outputs.iter().map(|v| self.output(*v));
+        let outputs: SmallVec<[Out; 2]> = outputs.collect::<Result<_, _>>()?;
+        let region = Region::Arena(step.device);
+        let (start, n_bytes) =
+            self.bytes(region, step.scratch_offset, step.route.scratch_bytes, true)?;
+        // SAFETY: the bytes are inside the arena, at an offset that the plan aligned; for the rest see above.
         let scratch = unsafe { Scratch::new(start, n_bytes) };
-        Ok(StepViews {
-            inputs,
-            outputs,
+        Ok(choice.build(&Args {
+            inputs: &inputs,
+            outputs: &outputs,
             scratch,
-        })
+        }))
     }
 
     /// A range of a region: its start and length.
@@ -124,9 +98,7 @@ impl Places<'_> {
         Ok(unsafe { start.add(skip) })
     }
 
-    /// # Safety
-    /// As for [`Places::step`].
-    unsafe fn input(&self, value: ValueId) -> Result<In, DeviceError> {
+    fn input(&self, value: ValueId) -> Result<In, DeviceError> {
         let (desc, place) = (self.plan.graph.desc(value), self.plan.place(value));
         let grid = Grid::new(desc);
         let packed = match place.region {
@@ -139,21 +111,20 @@ impl Places<'_> {
         };
         if let Some(weight) = packed {
             let (start, n_bytes) = self.bytes(place.region, 0, weight.bytes, false)?;
-            // SAFETY: the packed bytes are inside the weight's memory, which is not written; the rest is the caller's.
+            // SAFETY: the packed bytes are inside the weight's memory, which is not written; for the
+            // rest see `kernel`.
             return Ok(unsafe { In::new(start, desc.dtype, grid, Some(n_bytes)) });
         }
         let start = self.start(value, false)?;
-        // SAFETY: all that the layout spans is inside the memory, which is aligned as the plan's offsets are; the rest
-        // is the caller's promise.
+        // SAFETY: all that the layout spans is inside the memory, which is aligned as the plan's offsets are; for
+        // the rest see `kernel`.
         Ok(unsafe { In::new(start, desc.dtype, grid, None) })
     }
 
-    /// # Safety
-    /// As for [`Places::step`].
-    unsafe fn output(&self, value: ValueId) -> Result<Out, DeviceError> {
+    fn output(&self, value: ValueId) -> Result<Out, DeviceError> {
         let desc = self.plan.graph.desc(value);
         let start = self.start(value, true)?;
-        // SAFETY: as for `input`; the builder lets no op write a tensor that repeats elements.
+        // SAFETY: as for `input`; the graph's builder lets no op write a tensor that repeats elements.
         Ok(unsafe { Out::new(start, desc.dtype, Grid::new(desc)) })
     }
 }

@@ -50,9 +50,20 @@ impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoBound => f.write_str("the tolerance table has no bound"),
-            Self::Id { idx, actual, expected } => write!(f, "[{idx}] is {actual} instead of {expected}"),
-            Self::Value { idx, actual, expected } => {
-                write!(f, "[{idx}] is {actual:e} instead of {expected:e}, which is exact")
+            Self::Id {
+                idx,
+                actual,
+                expected,
+            } => write!(f, "[{idx}] is {actual} instead of {expected}"),
+            Self::Value {
+                idx,
+                actual,
+                expected,
+            } => {
+                write!(
+                    f,
+                    "[{idx}] is {actual:e} instead of {expected:e}, which is exact"
+                )
             }
             Self::TooFar { nmse, bound, first } => {
                 write!(f, "NMSE {nmse:.1e}, bound {bound:.0e}")?;
@@ -79,7 +90,11 @@ pub fn judge(answer: &Answer, bytes: &[u8], mode: Mode) -> Result<f64, Complaint
             let mut pairs = actual.data.iter().zip(&expected.data).enumerate();
             match pairs.find(|(_, (a, e))| a != e) {
                 None => Ok(0.0),
-                Some((idx, (&actual, &expected))) => Err(Complaint::Id { idx, actual, expected }),
+                Some((idx, (&actual, &expected))) => Err(Complaint::Id {
+                    idx,
+                    actual,
+                    expected,
+                }),
             }
         }
         Answers::Floats(expected, tolerance) => {
@@ -95,7 +110,11 @@ pub fn judge(answer: &Answer, bytes: &[u8], mode: Mode) -> Result<f64, Complaint
 }
 
 fn rounded(dtype: DType, v: f64) -> f64 {
-    if dtype.is_block() { v } else { round_to(dtype, v) }
+    if dtype.is_block() {
+        v
+    } else {
+        round_to(dtype, v)
+    }
 }
 
 /// Equal after rounding to the dtype; blocks hold their values exactly.
@@ -103,7 +122,11 @@ fn same(dtype: DType, actual: &Array, expected: &Array) -> Result<f64, Complaint
     let mut pairs = actual.data.iter().zip(&expected.data).enumerate();
     match pairs.find(|(_, (a, e))| **a != rounded(dtype, **e) && !(a.is_nan() && e.is_nan())) {
         None => Ok(0.0),
-        Some((idx, (&actual, &expected))) => Err(Complaint::Value { idx, actual, expected }),
+        Some((idx, (&actual, &expected))) => Err(Complaint::Value {
+            idx,
+            actual,
+            expected,
+        }),
     }
 }
 
@@ -131,8 +154,15 @@ mod tests {
     use crate::problem::{Place, Tolerance};
 
     fn floats(dtype: DType, stem: &'static str, data: &[f64]) -> Answer {
-        let values = Answers::Floats(Array::new(&[data.len()], data.to_vec()), Tolerance::of(stem, dtype));
-        Answer { place: Place::Output("y".into()), dtype, values }
+        let values = Answers::Floats(
+            Array::new(&[data.len()], data.to_vec()),
+            Tolerance::of(stem, dtype),
+        );
+        Answer {
+            place: Place::Output("y".into()),
+            dtype,
+            values,
+        }
     }
 
     fn bytes(dtype: DType, data: &[f64]) -> Vec<u8> {
@@ -143,33 +173,87 @@ mod tests {
     fn the_first_bad_element_is_named() {
         let answer = floats(DType::F32, "add", &[1.0, 2.0, 3.0]);
         let judged = judge(&answer, &bytes(DType::F32, &[1.0, 2.5, 4.0]), Mode::Exact);
-        assert!(matches!(judged, Err(Complaint::TooFar { first: Some((1, 2.5, 2.0)), .. })), "{judged:?}");
-        assert!(judge(&answer, &bytes(DType::F32, &[1.0, 2.0, 3.000_001]), Mode::Exact).is_ok());
+        assert!(
+            matches!(
+                judged,
+                Err(Complaint::TooFar {
+                    first: Some((1, 2.5, 2.0)),
+                    ..
+                })
+            ),
+            "{judged:?}"
+        );
+        assert!(
+            judge(
+                &answer,
+                &bytes(DType::F32, &[1.0, 2.0, 3.000_001]),
+                Mode::Exact
+            )
+            .is_ok()
+        );
     }
 
     #[test]
     fn a_bound_of_zero_wants_the_same_bits_after_rounding() {
         let answer = floats(DType::F16, "cast", &[0.1, f64::NAN, 1e6]);
-        assert_eq!(judge(&answer, &bytes(DType::F16, &[0.1, f64::NAN, f64::INFINITY]), Mode::Exact), Ok(0.0));
-        let judged = judge(&answer, &bytes(DType::F16, &[0.1001, f64::NAN, f64::INFINITY]), Mode::Exact);
-        assert!(matches!(judged, Err(Complaint::Value { idx: 0, .. })), "{judged:?}");
+        assert_eq!(
+            judge(
+                &answer,
+                &bytes(DType::F16, &[0.1, f64::NAN, f64::INFINITY]),
+                Mode::Exact
+            ),
+            Ok(0.0)
+        );
+        let judged = judge(
+            &answer,
+            &bytes(DType::F16, &[0.1001, f64::NAN, f64::INFINITY]),
+            Mode::Exact,
+        );
+        assert!(
+            matches!(judged, Err(Complaint::Value { idx: 0, .. })),
+            "{judged:?}"
+        );
     }
 
     #[test]
     fn overflow_is_infinite_and_ids_are_exact() {
         let answer = floats(DType::F32, "exp", &[1.0, 1e300]);
-        assert!(judge(&answer, &bytes(DType::F32, &[1.0, f64::INFINITY]), Mode::Exact).is_ok());
+        assert!(
+            judge(
+                &answer,
+                &bytes(DType::F32, &[1.0, f64::INFINITY]),
+                Mode::Exact
+            )
+            .is_ok()
+        );
         assert!(judge(&answer, &bytes(DType::F32, &[1.0, 3e38]), Mode::Exact).is_err());
         let ids = IntArray::new(&[2], vec![4, -1]);
-        let answer = Answer { place: Place::Output("y".into()), dtype: DType::I32, values: Answers::Ints(ids.clone()) };
-        assert_eq!(judge(&answer, &encode_ints(&ids, DType::I32), Mode::Fast), Ok(0.0));
+        let answer = Answer {
+            place: Place::Output("y".into()),
+            dtype: DType::I32,
+            values: Answers::Ints(ids.clone()),
+        };
+        assert_eq!(
+            judge(&answer, &encode_ints(&ids, DType::I32), Mode::Fast),
+            Ok(0.0)
+        );
         let judged = judge(&answer, &[4, 0, 0, 0, 0, 0, 0, 0], Mode::Fast);
-        assert_eq!(judged, Err(Complaint::Id { idx: 1, actual: 0, expected: -1 }));
+        assert_eq!(
+            judged,
+            Err(Complaint::Id {
+                idx: 1,
+                actual: 0,
+                expected: -1
+            })
+        );
     }
 
     #[test]
     fn an_op_without_a_bound_fails() {
         let answer = floats(DType::F32, "no such op", &[1.0]);
-        assert_eq!(judge(&answer, &bytes(DType::F32, &[1.0]), Mode::Exact), Err(Complaint::NoBound));
+        assert_eq!(
+            judge(&answer, &bytes(DType::F32, &[1.0]), Mode::Exact),
+            Err(Complaint::NoBound)
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The conformance suite: every problem on a device, in every way that a graph can run there.
 
 mod judge;
+mod misdeed;
 mod stems;
 mod suite;
 mod trial;
@@ -8,4 +9,4 @@ mod trial;
 pub use judge::{Complaint, judge};
 pub use stems::all_stems;
 pub use suite::{Target, Unsupported, available, check_stem};
-pub use trial::{Trial, try_problem};
+pub use trial::{Trial, outputs, try_problem};

@@ -1,35 +1,88 @@
 //! Every op stem of the core, from one sample of each op and the kinds it comes in.
 
 use ggrs_core::ops::{
-    AddRmsNorm, Argmax, Argsort, Attention, Binary, BinaryKind, Broadcast, CacheWrite, Cast, Clamp, Collective,
-    CollectiveKind, Concat, ConstData, Contiguous, CumSum, GatedDeltaNet, Gating, GetRows, Glu, GluInput, GluKind, L2Norm,
-    LayerNorm, Leaf, LeafKind, MatMul, MatMulGlu, MatMulId, MatMulIdGlu, Op, Permute, Reduce, ReduceKind, Reshape, RmsNorm,
-    Rope, RopeMode, RouteExperts, Scale, SetRows, Slice, Softmax, SortOrder, SsmConv, Store, TopK, Unary, UnaryKind,
-    Visibility, Yarn,
+    AddRmsNorm, Argmax, Argsort, Attention, Binary, BinaryKind, Broadcast, CacheWrite, Cast, Clamp,
+    Collective, CollectiveKind, Concat, ConstData, Contiguous, CumSum, GatedDeltaNet, Gating,
+    GetRows, Glu, GluInput, GluKind, L2Norm, LayerNorm, Leaf, LeafKind, MatMul, MatMulGlu,
+    MatMulId, MatMulIdGlu, Op, Permute, Reduce, ReduceKind, Reshape, RmsNorm, Rope, RopeMode,
+    RouteExperts, Scale, SetRows, Slice, Softmax, SortOrder, SsmConv, Store, TopK, Unary,
+    UnaryKind, Visibility, Yarn,
 };
 use ggrs_core::{DType, Real, Shape, TensorDesc};
 
 /// Every op of the core, in every kind that has a stem of its own.
 fn samples() -> Vec<Op> {
     let (one, shape) = (Real(1.0), Shape::from([1]));
-    let leaf = |kind| Leaf { kind, desc: TensorDesc::new(DType::F32, [1]) }.into();
+    let leaf = |kind| {
+        Leaf {
+            kind,
+            desc: TensorDesc::new(DType::F32, [1]),
+        }
+        .into()
+    };
     let constant = LeafKind::Constant(ConstData(vec![0; 4].into()));
-    let mut ops: Vec<Op> = [LeafKind::Input, LeafKind::Weight, LeafKind::State, constant].map(leaf).into();
-    ops.extend([BinaryKind::Add, BinaryKind::Sub, BinaryKind::Mul, BinaryKind::Div].map(|kind| Binary { kind }.into()));
+    let mut ops: Vec<Op> = [LeafKind::Input, LeafKind::Weight, LeafKind::State, constant]
+        .map(leaf)
+        .into();
+    ops.extend(
+        [
+            BinaryKind::Add,
+            BinaryKind::Sub,
+            BinaryKind::Mul,
+            BinaryKind::Div,
+        ]
+        .map(|kind| Binary { kind }.into()),
+    );
     ops.extend(UnaryKind::ALL.map(|kind| Unary { kind }.into()));
-    ops.extend(GluKind::ALL.map(|kind| Glu { kind, input: GluInput::Split }.into()));
+    ops.extend(GluKind::ALL.map(|kind| {
+        Glu {
+            kind,
+            input: GluInput::Split,
+        }
+        .into()
+    }));
     ops.extend([ReduceKind::Sum, ReduceKind::Mean].map(|kind| Reduce { kind, axis: 0 }.into()));
-    let exchanges =
-        [CollectiveKind::AllReduce, CollectiveKind::AllGather { axis: 0 }, CollectiveKind::ReduceScatter { axis: 0 }];
+    let exchanges = [
+        CollectiveKind::AllReduce,
+        CollectiveKind::AllGather { axis: 0 },
+        CollectiveKind::ReduceScatter { axis: 0 },
+    ];
     ops.extend(exchanges.map(|kind| Collective { kind, members: 1 }.into()));
-    let rope = Rope { mode: RopeMode::Neox, n_rot: 2, base: one, yarn: Yarn::default(), factors: false };
-    let attention = Attention { scale: one, softcap: None, visibility: Visibility::Full, sinks: false };
-    let router = RouteExperts { n_used: 1, gating: Gating::Softmax, normalise: false, scale: one };
+    let rope = Rope {
+        mode: RopeMode::Neox,
+        n_rot: 2,
+        base: one,
+        yarn: Yarn::default(),
+        factors: false,
+    };
+    let attention = Attention {
+        scale: one,
+        softcap: None,
+        visibility: Visibility::Full,
+        sinks: false,
+    };
+    let router = RouteExperts {
+        n_used: 1,
+        gating: Gating::Softmax,
+        normalise: false,
+        scale: one,
+    };
     let swiglu = GluKind::Swiglu;
     ops.extend::<[Op; 31]>([
-        Reshape { shape: shape.clone() }.into(),
-        Permute { axes: [0].into_iter().collect() }.into(),
-        Slice { axis: 0, start: 0, len: 1 }.into(),
+        Reshape {
+            shape: shape.clone(),
+        }
+        .into(),
+        Permute {
+            axes: [0].into_iter().collect(),
+        }
+        .into(),
+        Slice {
+            axis: 0,
+            start: 0,
+            len: 1,
+        }
+        .into(),
         Broadcast { shape }.into(),
         Contiguous.into(),
         Cast { dtype: DType::F32 }.into(),
@@ -38,13 +91,26 @@ fn samples() -> Vec<Op> {
         SetRows.into(),
         Store.into(),
         CacheWrite { block: 1 }.into(),
-        Scale { scale: one, bias: one }.into(),
+        Scale {
+            scale: one,
+            bias: one,
+        }
+        .into(),
         Clamp { min: one, max: one }.into(),
-        RmsNorm { eps: one, weighted: false }.into(),
+        RmsNorm {
+            eps: one,
+            weighted: false,
+        }
+        .into(),
         AddRmsNorm { eps: one }.into(),
         LayerNorm { eps: one }.into(),
         L2Norm { eps: one }.into(),
-        Softmax { scale: one, mask: false, sinks: false }.into(),
+        Softmax {
+            scale: one,
+            mask: false,
+            sinks: false,
+        }
+        .into(),
         rope.into(),
         MatMul.into(),
         MatMulGlu { kind: swiglu }.into(),
@@ -52,7 +118,10 @@ fn samples() -> Vec<Op> {
         MatMulIdGlu { kind: swiglu }.into(),
         router.into(),
         TopK { k: 1 }.into(),
-        Argsort { order: SortOrder::Ascending }.into(),
+        Argsort {
+            order: SortOrder::Ascending,
+        }
+        .into(),
         Argmax.into(),
         CumSum.into(),
         attention.into(),
@@ -81,10 +150,16 @@ mod tests {
     fn every_variant_has_a_sample() {
         let source = include_str!("../../../ggrs-core/src/ops/mod.rs");
         let list = source.split("\nops! {").nth(1).expect("the list of ops");
-        let lines = list.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+        let lines = list
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.starts_with("//"));
         let variants: BTreeSet<&str> = lines.filter_map(|line| line.strip_suffix(',')).collect();
         let debug: Vec<String> = samples().iter().map(|op| format!("{op:?}")).collect();
-        let sampled: BTreeSet<&str> = debug.iter().filter_map(|text| text.split('(').next()).collect();
+        let sampled: BTreeSet<&str> = debug
+            .iter()
+            .filter_map(|text| text.split('(').next())
+            .collect();
         assert_eq!(sampled, variants);
     }
 
@@ -92,9 +167,17 @@ mod tests {
     #[test]
     fn every_kind_has_a_sample() {
         let kinds = |source: &str, name: &str| {
-            let body = source.split(&format!("pub enum {name} {{")).nth(1).and_then(|rest| rest.split("\n}").next());
-            let lines = body.expect("the enum").lines().filter(|line| line.starts_with("    ") && !line.starts_with("     "));
-            lines.filter(|line| line.trim_start().starts_with(char::is_uppercase)).count()
+            let body = source
+                .split(&format!("pub enum {name} {{"))
+                .nth(1)
+                .and_then(|rest| rest.split("\n}").next());
+            let lines = body
+                .expect("the enum")
+                .lines()
+                .filter(|line| line.starts_with("    ") && !line.starts_with("     "));
+            lines
+                .filter(|line| line.trim_start().starts_with(char::is_uppercase))
+                .count()
         };
         let binary = include_str!("../../../ggrs-core/src/ops/elementwise.rs");
         let reduce = include_str!("../../../ggrs-core/src/ops/reduce.rs");

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::sync::Arc;
 
 use ggrs_core::device::{Device, Precision};
+use ggrs_core::passes::PassSet;
+use ggrs_core::plan::PlanOptions;
 use proptest::strategy::BoxedStrategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
@@ -61,12 +63,28 @@ pub fn check_stem(stem: &str, target: &Target, unsupported: &[Unsupported]) {
     assert!(family.rows.len() > 2, "{stem} has too few table rows");
     let mut failures = Vec::new();
     for problem in &family.rows {
-        let excuse = unsupported.iter().find(|u| u.stem == stem && u.row == format!("{problem:?}"));
-        failures.extend(check(&**problem, &target.devices, excuse.map(|excuse| excuse.reason)).err());
+        let excuse = unsupported
+            .iter()
+            .find(|u| u.stem == stem && u.row == format!("{problem:?}"));
+        failures.extend(
+            check(
+                &**problem,
+                &target.devices,
+                excuse.map(|excuse| excuse.reason),
+            )
+            .err(),
+        );
     }
     for excuse in unsupported.iter().filter(|u| u.stem == stem) {
-        let is_row = family.rows.iter().any(|problem| excuse.row == format!("{problem:?}"));
-        assert!(is_row, "{}: no row of {stem} is called {}", excuse.reason, excuse.row);
+        let is_row = family
+            .rows
+            .iter()
+            .any(|problem| excuse.row == format!("{problem:?}"));
+        assert!(
+            is_row,
+            "{}: no row of {stem} is called {}",
+            excuse.reason, excuse.row
+        );
     }
     failures.extend(check_random(family.any, &target.devices).err());
     assert!(
@@ -78,18 +96,36 @@ pub fn check_stem(stem: &str, target: &Target, unsupported: &[Unsupported]) {
     );
 }
 
-/// One problem on some devices, in both precisions.
-fn check(problem: &dyn Problem, devices: &[Arc<dyn Device>], excuse: Option<&str>) -> Result<(), String> {
+/// One problem on some devices, in both precisions. The graph runs as it was built, without passes.
+fn check(
+    problem: &dyn Problem,
+    devices: &[Arc<dyn Device>],
+    excuse: Option<&str>,
+) -> Result<(), String> {
     let name = format!("{problem:?}");
     let posed = pose(problem, true).map_err(|error| format!("{name}: {error}"))?;
     for device in devices {
         for precision in [Precision::Exact, Precision::Fast] {
-            let at = || format!("{name} on {} ({}), {}", device.info().name, device.info().features, precision.name());
-            match (try_problem(&posed, &**device, precision), excuse) {
+            let at = || {
+                format!(
+                    "{name} on {} ({}), {}",
+                    device.info().name,
+                    device.info().features,
+                    precision.name()
+                )
+            };
+            let options = PlanOptions {
+                precision,
+                passes: PassSet::none(),
+            };
+            match (try_problem(&posed, &**device, &options), excuse) {
                 (Ok(Trial::Passed(_)), None) | (Ok(Trial::Refused(_)), Some(_)) => {}
                 (Ok(Trial::Refused(why)), None) => return Err(format!("{}: {why}", at())),
                 (Ok(Trial::Passed(_)), Some(reason)) => {
-                    return Err(format!("{}: passes, but is listed as unsupported: {reason}", at()));
+                    return Err(format!(
+                        "{}: passes, but is listed as unsupported: {reason}",
+                        at()
+                    ));
                 }
                 (Err(failure), _) => return Err(format!("{}: {failure}", at())),
             }
@@ -99,14 +135,18 @@ fn check(problem: &dyn Problem, devices: &[Arc<dyn Device>], excuse: Option<&str
 }
 
 /// Random problems, always the same ones; each on one of the devices.
-fn check_random(any: BoxedStrategy<Box<dyn Problem>>, devices: &[Arc<dyn Device>]) -> Result<(), String> {
+fn check_random(
+    any: BoxedStrategy<Box<dyn Problem>>,
+    devices: &[Arc<dyn Device>],
+) -> Result<(), String> {
     let config = Config {
         cases: RANDOM_CASES,
         failure_persistence: None,
         max_shrink_iters: 200,
         ..Config::default()
     };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let mut runner =
+        TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let outcome = runner.run(&any, |problem| {
         let turn = format!("{problem:?}").len() % devices.len().max(1);
         let device = devices.get(turn..=turn).unwrap_or_default();

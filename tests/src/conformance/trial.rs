@@ -2,18 +2,16 @@
 
 use std::any::Any;
 use std::error::Error;
-use std::fmt;
 use std::sync::Arc;
 
 use ggrs_core::device::{
-    Bindings, Buffer, BufferSlice, BufferUse, CaptureState, Device, Precision, Queue, Runner, WeightSource,
+    Bindings, BufferSlice, BufferUse, CaptureState, Device, Precision, Queue, Runner, WeightSource,
 };
-use ggrs_core::error::Fault;
-use ggrs_core::passes::PassSet;
 use ggrs_core::plan::{Plan, PlanOptions, Region, plan};
 use ggrs_core::{ExecError, PlanError};
 
 use super::judge::judge;
+use super::misdeed::{Misdeed, same_fault};
 use crate::problem::{BadData, LeafData, Place, Posed};
 use crate::sentinel::poison;
 use crate::tolerance::Mode;
@@ -33,72 +31,37 @@ pub enum Trial {
     Refused(String),
 }
 
-/// Something a device did that no number tells.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Misdeed {
-    /// The plan has no step of the op that the problem is about.
-    NotAboutItsOp,
-    /// A wrong answer.
-    Answer { place: Place, run: &'static str, complaint: super::Complaint },
-    /// Two runs on the same data differ.
-    Unsteady { run: &'static str, place: Place, byte: usize },
-    /// Bytes of the arena that belong to no value were written.
-    ArenaHit { offset: usize },
-    /// Bytes behind a state were written.
-    GuardHit { state: String, offset: usize },
-    /// An input was written.
-    InputWritten { name: String, byte: usize },
-    /// A weight reads back differently.
-    WeightChanged { name: String, when: &'static str },
-    /// Bad data was taken.
-    NotRefused { leaf: String, expected: Fault },
-    /// Bad data was refused in other words.
-    OtherFault { leaf: String, expected: Fault, got: String },
-    /// The capture is in another state than it must be.
-    CaptureState { expected: CaptureState, got: CaptureState },
-}
-
-impl fmt::Display for Misdeed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAboutItsOp => f.write_str("the graph has no node of the problem's stem"),
-            Self::Answer { place, run, complaint } => write!(f, "{place:?}, {run} run: {complaint}"),
-            Self::Unsteady { run, place, byte } => write!(f, "{run} run: byte {byte} of {place:?} differs from the first run"),
-            Self::ArenaHit { offset } => write!(f, "byte {offset} of the arena, which no value owns, was written"),
-            Self::GuardHit { state, offset } => write!(f, "byte {offset} behind {state} was written"),
-            Self::InputWritten { name, byte } => write!(f, "byte {byte} of {name} was written"),
-            Self::WeightChanged { name, when } => write!(f, "{name} reads back differently {when}"),
-            Self::NotRefused { leaf, expected } => write!(f, "bad {leaf} was taken instead of: {expected}"),
-            Self::OtherFault { leaf, expected, got } => write!(f, "bad {leaf}: \"{got}\" instead of: {expected}"),
-            Self::CaptureState { expected, got } => write!(f, "the capture is {} instead of {}", got.name(), expected.name()),
-        }
-    }
-}
-
-impl Error for Misdeed {}
-
-/// Runs a problem on a device in one precision.
+/// Runs a problem on a device, planned with these options.
 ///
-/// The graph runs as it was built, without passes. Eager runs come first, then a captured one and its replays; each
+/// Eager runs come first, then a captured one and its replays; each
 /// starts from the same data in a poisoned arena and must give the same bytes. After each kind of run bad data is tried.
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn try_problem(posed: &Posed, device: &dyn Device, precision: Precision) -> Result<Trial, Failure> {
-    if !posed.graph.nodes().iter().any(|node| node.op.spec().stem() == posed.stem) {
+pub fn try_problem(
+    posed: &Posed,
+    device: &dyn Device,
+    options: &PlanOptions,
+) -> Result<Trial, Failure> {
+    if !posed
+        .graph
+        .nodes()
+        .iter()
+        .any(|node| node.op.spec().stem() == posed.stem)
+    {
         return Err(Misdeed::NotAboutItsOp.into());
     }
-    let options = PlanOptions { precision, passes: PassSet::none() };
-    let planned = match plan(&posed.graph, device, &options) {
+    let planned = match plan(&posed.graph, device, options) {
         Ok(planned) => Arc::new(planned),
-        Err(PlanError::Unsupported { source, .. }) => return Ok(Trial::Refused(source.to_string())),
+        Err(PlanError::Unsupported { source, .. }) => {
+            return Ok(Trial::Refused(source.to_string()));
+        }
         Err(other) => return Err(other.into()),
     };
     let mut bench = Bench::new(posed, device, &planned)?;
     bench.check_weights("after loading")?;
 
-    let mode = match precision {
+    let mode = match options.precision {
         Precision::Exact => Mode::Exact,
         Precision::Fast => Mode::Fast,
     };
@@ -128,6 +91,25 @@ pub fn try_problem(posed: &Posed, device: &dyn Device, precision: Precision) -> 
     Ok(Trial::Passed(worst))
 }
 
+/// What each output of a problem's graph holds after one run on a device, planned with these options.
+///
+/// # Errors
+/// The problem does not run.
+pub fn outputs(
+    posed: &Posed,
+    device: &dyn Device,
+    options: &PlanOptions,
+) -> Result<Vec<Vec<u8>>, Failure> {
+    let planned = Arc::new(plan(&posed.graph, device, options)?);
+    let mut bench = Bench::new(posed, device, &planned)?;
+    bench.run()?;
+    planned
+        .outputs
+        .iter()
+        .map(|output| Ok(bench.runner.get(&output.name)?))
+        .collect()
+}
+
 /// An executable with everything around it.
 struct Bench<'a> {
     posed: &'a Posed,
@@ -137,7 +119,11 @@ struct Bench<'a> {
     queue: Box<dyn Queue>,
     bindings: Bindings,
     /// The arena, where an input or output shows it.
-    arena: Option<Arc<dyn Buffer>>,
+    arena: Option<BufferSlice>,
+    /// What it holds before a run.
+    poison: Vec<u8>,
+    /// Which of its bytes belong to a value or to a kernel's working memory.
+    owned: Vec<bool>,
 }
 
 impl<'a> Bench<'a> {
@@ -146,28 +132,48 @@ impl<'a> Bench<'a> {
         for slot in &plan.weights {
             let leaf = leaf(posed, &slot.name)?;
             // Half of the weights come with their owner: a device may then read them where they are.
-            let owner = (plan.precision == Precision::Fast).then(|| -> Arc<dyn Any + Send + Sync> {
-                Arc::new(Arc::clone(&leaf.bytes))
-            });
-            let source = WeightSource { bytes: &leaf.bytes, owner };
+            let owner = (plan.precision == Precision::Fast)
+                .then(|| -> Arc<dyn Any + Send + Sync> { Arc::new(Arc::clone(&leaf.bytes)) });
+            let source = WeightSource {
+                bytes: &leaf.bytes,
+                owner,
+            };
             bindings.insert(&slot.name, device.load_weight(slot, source)?);
         }
         for slot in &plan.states {
-            bindings.insert(&slot.name, device.alloc(slot.bytes + GUARD.len() as u64, BufferUse::State)?);
+            bindings.insert(
+                &slot.name,
+                device.alloc(slot.bytes + GUARD.len() as u64, BufferUse::State)?,
+            );
         }
         let mut runner = Runner::new(device, plan, &bindings)?;
         let executable = runner.executable();
         let ins = (0..plan.inputs.len()).filter_map(|i| executable.input(i));
         let outs = (0..plan.outputs.len()).filter_map(|i| executable.output(i));
-        let arena = ins.chain(outs).map(|slice| slice.buffer).find(|buffer| buffer.usage() == BufferUse::Arena);
-        Ok(Self { posed, device, plan, runner, queue: device.queue()?, bindings, arena })
+        let arena = ins
+            .chain(outs)
+            .map(|slice| slice.buffer)
+            .find(|buffer| buffer.usage() == BufferUse::Arena);
+        let arena = arena.map(BufferSlice::whole);
+        let arena_bytes = arena.as_ref().map_or(0, |slice| slice.bytes as usize);
+        let (poison, owned) = (poison(arena_bytes), owned_bytes(plan, arena_bytes));
+        Ok(Self {
+            posed,
+            device,
+            plan,
+            runner,
+            queue: device.queue()?,
+            bindings,
+            arena,
+            poison,
+            owned,
+        })
     }
 
     /// Everything as it is before a run: states and inputs written, all else poisoned.
     fn prepare(&mut self) -> Result<(), Failure> {
         if let Some(arena) = &self.arena {
-            let slice = BufferSlice::whole(Arc::clone(arena));
-            self.queue.upload(&slice, &poison(slice.bytes as usize))?;
+            self.queue.upload(arena, &self.poison)?;
         }
         for slot in &self.plan.states {
             let slice = self.state(&slot.name)?;
@@ -175,7 +181,8 @@ impl<'a> Bench<'a> {
             self.queue.upload(&slice, &content)?;
         }
         for slot in &self.plan.inputs {
-            self.runner.set(&slot.name, &leaf(self.posed, &slot.name)?.bytes)?;
+            self.runner
+                .set(&slot.name, &leaf(self.posed, &slot.name)?.bytes)?;
         }
         Ok(())
     }
@@ -186,7 +193,11 @@ impl<'a> Bench<'a> {
         self.runner.run()?;
         self.check_guards()?;
         let posed = self.posed;
-        posed.answers.iter().map(|answer| self.read(&answer.place)).collect()
+        posed
+            .answers
+            .iter()
+            .map(|answer| self.read(&answer.place))
+            .collect()
     }
 
     fn read(&mut self, place: &Place) -> Result<Vec<u8>, Failure> {
@@ -195,7 +206,8 @@ impl<'a> Bench<'a> {
             Place::State(name) => {
                 let slice = self.state(name)?;
                 let mut bytes = vec![0; slice.bytes as usize - GUARD.len()];
-                self.queue.download(&slice.range("", 0, bytes.len() as u64)?, &mut bytes)?;
+                self.queue
+                    .download(&slice.range("", 0, bytes.len() as u64)?, &mut bytes)?;
                 Ok(bytes)
             }
         }
@@ -206,7 +218,12 @@ impl<'a> Bench<'a> {
         let again = self.run()?;
         for ((answer, a), b) in self.posed.answers.iter().zip(first).zip(&again) {
             if let Some(byte) = a.iter().zip(b).position(|(a, b)| a != b) {
-                return Err(Misdeed::Unsteady { run, place: answer.place.clone(), byte }.into());
+                return Err(Misdeed::Unsteady {
+                    run,
+                    place: answer.place.clone(),
+                    byte,
+                }
+                .into());
             }
         }
         Ok(())
@@ -218,13 +235,23 @@ impl<'a> Bench<'a> {
         for bad in &posed.bad_data {
             self.prepare()?;
             self.runner.set(&bad.leaf, &bad.bytes)?;
-            let BadData { leaf, fault: expected, .. } = bad.clone();
+            let BadData {
+                leaf,
+                fault: expected,
+                ..
+            } = bad.clone();
             match self.runner.run() {
                 Ok(()) => return Err(Misdeed::NotRefused { leaf, expected }.into()),
-                Err(ExecError::Fault { op, fault, .. }) if op == posed.stem && same_fault(&fault, &expected) => {}
+                Err(ExecError::Fault { op, fault, .. })
+                    if op == posed.stem && same_fault(&fault, &expected) => {}
                 Err(other) => {
                     let got = other.to_string();
-                    return Err(Misdeed::OtherFault { leaf, expected, got }.into());
+                    return Err(Misdeed::OtherFault {
+                        leaf,
+                        expected,
+                        got,
+                    }
+                    .into());
                 }
             }
             self.run_again(run, first)?;
@@ -235,27 +262,35 @@ impl<'a> Bench<'a> {
     /// Nothing but values may have been written.
     fn check_guards(&mut self) -> Result<(), Failure> {
         if let Some(arena) = self.arena.clone() {
-            let now = self.download(BufferSlice::whole(arena))?;
-            let owned = owned_bytes(self.plan, now.len());
-            let before = poison(now.len());
-            let hit = (0..now.len()).find(|&i| !owned.get(i).copied().unwrap_or(true) && now.get(i) != before.get(i));
-            if let Some(offset) = hit {
+            let now = self.download(arena)?;
+            let mut bytes = now.iter().zip(&self.poison).zip(&self.owned);
+            if let Some(offset) = bytes.position(|((now, before), owned)| !owned && now != before) {
                 return Err(Misdeed::ArenaHit { offset }.into());
             }
         }
         for (i, slot) in self.plan.inputs.iter().enumerate() {
-            let Some(slice) = self.runner.executable().input(i) else { continue };
+            let Some(slice) = self.runner.executable().input(i) else {
+                continue;
+            };
             let now = self.download(slice)?;
             let before = &leaf(self.posed, &slot.name)?.bytes;
             if let Some(byte) = now.iter().zip(before.iter()).position(|(a, b)| a != b) {
-                return Err(Misdeed::InputWritten { name: slot.name.clone(), byte }.into());
+                return Err(Misdeed::InputWritten {
+                    name: slot.name.clone(),
+                    byte,
+                }
+                .into());
             }
         }
         for slot in &self.plan.states {
             let all = self.download(self.state(&slot.name)?)?;
             let guard = all.get(all.len() - GUARD.len()..).unwrap_or_default();
             if let Some(offset) = guard.iter().zip(GUARD).position(|(a, b)| *a != b) {
-                return Err(Misdeed::GuardHit { state: slot.name.clone(), offset }.into());
+                return Err(Misdeed::GuardHit {
+                    state: slot.name.clone(),
+                    offset,
+                }
+                .into());
             }
         }
         Ok(())
@@ -264,9 +299,16 @@ impl<'a> Bench<'a> {
     /// Weights must read back as they came, whatever their form.
     fn check_weights(&self, when: &'static str) -> Result<(), Failure> {
         for slot in &self.plan.weights {
-            let buffer = self.bindings.get(&slot.name).ok_or("a weight was not bound")?;
+            let buffer = self
+                .bindings
+                .get(&slot.name)
+                .ok_or("a weight was not bound")?;
             if self.device.read_weight(slot, &**buffer)? != *leaf(self.posed, &slot.name)?.bytes {
-                return Err(Misdeed::WeightChanged { name: slot.name.clone(), when }.into());
+                return Err(Misdeed::WeightChanged {
+                    name: slot.name.clone(),
+                    when,
+                }
+                .into());
             }
         }
         Ok(())
@@ -274,11 +316,18 @@ impl<'a> Bench<'a> {
 
     fn check_state(&mut self, expected: CaptureState) -> Result<(), Failure> {
         let got = self.runner.executable().capture_state();
-        if got == expected { Ok(()) } else { Err(Misdeed::CaptureState { expected, got }.into()) }
+        if got == expected {
+            Ok(())
+        } else {
+            Err(Misdeed::CaptureState { expected, got }.into())
+        }
     }
 
     fn state(&self, name: &str) -> Result<BufferSlice, Failure> {
-        let buffer = self.bindings.get(name).ok_or_else(|| format!("no state {name}"))?;
+        let buffer = self
+            .bindings
+            .get(name)
+            .ok_or_else(|| format!("no state {name}"))?;
         Ok(BufferSlice::whole(Arc::clone(buffer)))
     }
 
@@ -296,9 +345,15 @@ fn leaf<'a>(posed: &'a Posed, name: &str) -> Result<&'a LeafData, Failure> {
 
 /// Which bytes of the arena belong to a value or to a kernel's working memory.
 fn owned_bytes(plan: &Plan, n_bytes: usize) -> Vec<bool> {
-    let places = plan.places.iter().filter(|place| matches!(place.region, Region::Arena(_)));
+    let places = plan
+        .places
+        .iter()
+        .filter(|place| matches!(place.region, Region::Arena(_)));
     let values = places.map(|place| (place.offset, place.bytes));
-    let scratch = plan.steps.iter().map(|step| (step.scratch_offset, step.route.scratch_bytes));
+    let scratch = plan
+        .steps
+        .iter()
+        .map(|step| (step.scratch_offset, step.route.scratch_bytes));
     let mut owned = vec![false; n_bytes];
     for (offset, bytes) in values.chain(scratch) {
         let range = offset as usize..(offset + bytes) as usize;
@@ -309,13 +364,56 @@ fn owned_bytes(plan: &Plan, n_bytes: usize) -> Vec<bool> {
     owned
 }
 
-/// The same fault, but for the row where it was met: of an id that several rows use, any may be told.
-fn same_fault(got: &Fault, expected: &Fault) -> bool {
-    match (got, expected) {
-        (
-            Fault::IndexOutOfRange { role, index, bound, .. },
-            Fault::IndexOutOfRange { role: role_e, index: index_e, bound: bound_e, .. },
-        ) => (role, index, bound) == (role_e, index_e, bound_e),
-        _ => got == expected,
+#[cfg(test)]
+mod tests {
+    use ggrs_core::device::null::NullDevice;
+    use ggrs_core::ops::Scale;
+    use ggrs_core::{DType, GraphError, Real};
+
+    use super::*;
+    use crate::problem::{Problem, Scene, Tolerance, operand, pose};
+
+    /// A problem that a device may fail in several ways.
+    #[derive(Debug)]
+    struct Doubled(&'static str);
+
+    impl Problem for Doubled {
+        fn stem(&self) -> &'static str {
+            self.0
+        }
+
+        fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
+            let x = scene.input(&operand(DType::F32, [3, 5])).normals(1.0)?;
+            let y = scene.apply(
+                Scale {
+                    scale: Real(2.0),
+                    bias: Real(0.0),
+                },
+                &[&x],
+            )?;
+            scene.expect(y, Tolerance::of("scale", DType::F32), || {
+                x.floats().map(|v| 2.0 * v)
+            })
+        }
+    }
+
+    #[test]
+    fn a_device_that_computes_nothing_does_not_pass() {
+        let device = NullDevice::new("null".parse().unwrap(), 1 << 20);
+        let tried = try_problem(
+            &pose(&Doubled("scale"), true).unwrap(),
+            &device,
+            &PlanOptions::default(),
+        );
+        assert!(tried.is_err(), "{tried:?}");
+        let tried = try_problem(
+            &pose(&Doubled("add"), true).unwrap(),
+            &device,
+            &PlanOptions::default(),
+        );
+        assert_eq!(
+            tried.unwrap_err().to_string(),
+            Misdeed::NotAboutItsOp.to_string()
+        );
     }
 }

@@ -6,7 +6,9 @@ mod tolerances;
 mod view;
 
 pub use operand::{Operand, operand};
-pub use scene::{Answer, Answers, BadData, Leaf, LeafData, Place, Posed, Role, Scene, Tensor, pose};
+pub use scene::{
+    Answer, Answers, BadData, Leaf, LeafData, Place, Posed, Role, Scene, Tensor, pose,
+};
 pub use tolerances::Tolerance;
 pub use view::View;
 

@@ -7,9 +7,7 @@ use ggrs_core::ops::Op;
 use ggrs_core::{DType, Graph, GraphBuilder, GraphError, Value};
 
 use super::{Operand, Problem, Tolerance, View};
-use crate::oracle::{
-    Array, Dense, IntArray, decode_ints, dequantize, encode_floats, encode_ints,
-};
+use crate::oracle::{Array, Dense, IntArray, decode_ints, dequantize, encode_floats, encode_ints};
 use crate::random::RandomInputs;
 
 /// What a leaf is to the graph.
@@ -204,7 +202,11 @@ impl Scene {
     }
 
     /// Adds an op.
-    pub fn push(&mut self, op: impl Into<Op>, operands: &[&Tensor]) -> Result<Vec<Value>, GraphError> {
+    pub fn push(
+        &mut self,
+        op: impl Into<Op>,
+        operands: &[&Tensor],
+    ) -> Result<Vec<Value>, GraphError> {
         let values: Vec<Value> = operands.iter().map(|tensor| tensor.value).collect();
         Ok(self.graph.push(op, &values)?.to_vec())
     }
@@ -243,7 +245,11 @@ impl Scene {
         let place = Place::State(written.leaf.clone());
         self.answer(place, written.value, |dtype| {
             let leaf = decode(dtype, &written.leaf_shape, &written.bytes);
-            values(dtype, written.operand.view.write(&leaf, &answer(), dtype), tolerance)
+            values(
+                dtype,
+                written.operand.view.write(&leaf, &answer(), dtype),
+                tolerance,
+            )
         });
     }
 
@@ -273,14 +279,20 @@ impl Scene {
     /// With these ids in the place of `tensor`'s a run must end in `fault`.
     pub fn refuse_ids(&mut self, tensor: &Tensor, ids: &IntArray, fault: Fault) {
         let filler = IntArray::filled(&tensor.leaf_shape, 0);
-        let leaf = tensor.operand.view.write(&filler, ids, tensor.operand.dtype);
+        let leaf = tensor
+            .operand
+            .view
+            .write(&filler, ids, tensor.operand.dtype);
         self.refuse(tensor, encode_ints(&leaf, tensor.operand.dtype), fault);
     }
 
     /// With these values in the place of `tensor`'s a run must end in `fault`.
     pub fn refuse_floats(&mut self, tensor: &Tensor, values: &Array, fault: Fault) {
         let filler = Array::filled(&tensor.leaf_shape, 0.0);
-        let leaf = tensor.operand.view.write(&filler, values, tensor.operand.dtype);
+        let leaf = tensor
+            .operand
+            .view
+            .write(&filler, values, tensor.operand.dtype);
         self.refuse(tensor, encode_floats(&leaf, tensor.operand.dtype), fault);
     }
 
@@ -360,7 +372,9 @@ impl Leaf<'_> {
     }
 
     fn leaf_shape(&self) -> Vec<usize> {
-        self.operand.view.leaf_shape(&self.operand.shape, self.operand.dtype)
+        self.operand
+            .view
+            .leaf_shape(&self.operand.shape, self.operand.dtype)
     }
 
     fn embedded<T: Copy>(&self, values: &Dense<T>, beside: T) -> Dense<T> {
@@ -373,13 +387,21 @@ impl Tensor {
     /// The operand's values, also of integers.
     pub fn floats(&self) -> Array {
         let Operand { dtype, shape, view } = &self.operand;
-        view.of(&decode(*dtype, &self.leaf_shape, &self.bytes), shape, *dtype)
+        view.of(
+            &decode(*dtype, &self.leaf_shape, &self.bytes),
+            shape,
+            *dtype,
+        )
     }
 
     /// The operand's ids.
     pub fn ints(&self) -> IntArray {
         let Operand { dtype, shape, view } = &self.operand;
-        view.of(&decode_ints(*dtype, &self.leaf_shape, &self.bytes), shape, *dtype)
+        view.of(
+            &decode_ints(*dtype, &self.leaf_shape, &self.bytes),
+            shape,
+            *dtype,
+        )
     }
 
     /// Its dtype.

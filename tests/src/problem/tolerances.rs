@@ -21,6 +21,8 @@ pub enum Tolerance {
         /// Of the result.
         dtype: DType,
     },
+    /// That of ops one after the other: their errors add up.
+    Chain(Vec<Self>),
 }
 
 impl Tolerance {
@@ -36,10 +38,25 @@ impl Tolerance {
     pub fn bound(&self, mode: Mode) -> Option<Bound> {
         match self {
             Self::Op { stem, dtypes } => {
-                let bounds: Option<Vec<Bound>> = dtypes.iter().map(|&dtype| bound(stem, dtype, mode)).collect();
+                let bounds: Option<Vec<Bound>> = dtypes
+                    .iter()
+                    .map(|&dtype| bound(stem, dtype, mode))
+                    .collect();
                 bounds?.into_iter().max_by(|a, b| a.nmse.total_cmp(&b.nmse))
             }
-            Self::Rope { max_position, dtype } => Some(rope_bound(*max_position, *dtype)),
+            Self::Chain(parts) => {
+                let bounds: Option<Vec<Bound>> =
+                    parts.iter().map(|part| part.bound(mode)).collect();
+                let nmse = bounds?.iter().map(|bound| bound.nmse).sum();
+                Some(Bound {
+                    nmse,
+                    reason: "the ops' bounds together",
+                })
+            }
+            Self::Rope {
+                max_position,
+                dtype,
+            } => Some(rope_bound(*max_position, *dtype)),
         }
     }
 }

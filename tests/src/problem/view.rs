@@ -44,7 +44,9 @@ impl View {
     /// The order of axes in the leaf; an order that undoes itself.
     fn axes(self, rank: usize) -> Option<Vec<usize>> {
         match self {
-            Self::OuterReversed if rank > 1 => Some((0..rank - 1).rev().chain([rank - 1]).collect()),
+            Self::OuterReversed if rank > 1 => {
+                Some((0..rank - 1).rev().chain([rank - 1]).collect())
+            }
             Self::Transposed => Some((0..rank).rev().collect()),
             _ => None,
         }
@@ -55,7 +57,9 @@ impl View {
         let last = rank.checked_sub(1)?;
         match self {
             Self::Rows if last > 0 => Some((0, 1, 2)),
-            Self::Rows | Self::Columns if dtype.is_block() => Some((last, dtype.block_elems(), dtype.block_elems())),
+            Self::Rows | Self::Columns if dtype.is_block() => {
+                Some((last, dtype.block_elems(), dtype.block_elems()))
+            }
             Self::Rows | Self::Columns => Some((last, 3, 2)),
             _ => None,
         }

@@ -59,15 +59,24 @@ impl DenseAttention {
 
     fn mask(&self, scene: &mut Scene, mask: Mask) -> Result<Tensor, GraphError> {
         let axis = |there, n| if there { n } else { 1 };
-        let (b, h) = (axis(mask.per_batch, self.batch), axis(mask.per_head, self.heads.0));
+        let (b, h) = (
+            axis(mask.per_batch, self.batch),
+            axis(mask.per_head, self.heads.0),
+        );
         let shape = [b, h, self.tokens, self.keys];
         let bias = scene.random.normals(&shape, 1.0);
         let hidden = scene.random.ids(&shape, 3);
         let values = Array::from_fn(&shape, |i| {
             let is_hidden = hidden.at(i) == 0 || mask.hides_rows && i[2] % 2 == 1;
-            if is_hidden { f64::NEG_INFINITY } else { bias.at(i) }
+            if is_hidden {
+                f64::NEG_INFINITY
+            } else {
+                bias.at(i)
+            }
         });
-        scene.input(&operand(mask.dtype, shape).via(mask.view)).values(&values)
+        scene
+            .input(&operand(mask.dtype, shape).via(mask.view))
+            .values(&values)
     }
 }
 
@@ -81,75 +90,208 @@ impl Problem for DenseAttention {
         let shaped = |(dtype, view), n, heads, width| -> Operand {
             operand(dtype, [self.batch, n, heads, width]).via(view)
         };
-        let q = scene.input(&shaped(self.q, self.tokens, self.heads.0, self.widths.0)).normals(1.0)?;
-        let k = scene.input(&shaped(self.k, self.keys, self.heads.1, self.widths.0)).normals(1.0)?;
-        let v = scene.input(&shaped(self.v, self.keys, self.heads.1, self.widths.1)).normals(1.0)?;
+        let q = scene
+            .input(&shaped(self.q, self.tokens, self.heads.0, self.widths.0))
+            .normals(1.0)?;
+        let k = scene
+            .input(&shaped(self.k, self.keys, self.heads.1, self.widths.0))
+            .normals(1.0)?;
+        let v = scene
+            .input(&shaped(self.v, self.keys, self.heads.1, self.widths.1))
+            .normals(1.0)?;
         let mask = self.mask.map(|mask| self.mask(scene, mask)).transpose()?;
-        let sinks = self.sinks.then(|| scene.input(&operand(F32, [self.heads.0])).normals(1.0)).transpose()?;
+        let sinks = self
+            .sinks
+            .then(|| scene.input(&operand(F32, [self.heads.0])).normals(1.0))
+            .transpose()?;
         let op = Attention {
             scale: Real(scale),
             softcap: self.softcap.map(Real),
-            visibility: if mask.is_some() { Visibility::Mask } else { Visibility::Full },
+            visibility: if mask.is_some() {
+                Visibility::Mask
+            } else {
+                Visibility::Full
+            },
             sinks: self.sinks,
         };
         let mut operands = vec![&q, &k, &v];
         operands.extend(&mask);
         operands.extend(&sinks);
         let y = scene.apply(op, &operands)?;
-        let tolerance = Tolerance::Op { stem: "attention", dtypes: vec![self.k.0, self.v.0] };
+        let tolerance = Tolerance::Op {
+            stem: "attention",
+            dtypes: vec![self.k.0, self.v.0],
+        };
         scene.expect(y, tolerance, || {
             if self.batch == 0 {
                 return Array::filled(&[0, self.tokens, self.heads.0, self.widths.1], 0.0);
             }
             let sinks = sinks.as_ref().map(Tensor::floats);
-            let params =
-                AttentionParams { scale: scale.into(), softcap: self.softcap.map(f64::from), sinks: sinks.as_ref() };
+            let params = AttentionParams {
+                scale: scale.into(),
+                softcap: self.softcap.map(f64::from),
+                sinks: sinks.as_ref(),
+            };
             let mask = mask.as_ref().map(Tensor::floats);
-            oracle::attention(&q.floats(), &k.floats(), &v.floats(), mask.as_ref(), &params)
+            oracle::attention(
+                &q.floats(),
+                &k.floats(),
+                &v.floats(),
+                mask.as_ref(),
+                &params,
+            )
         })
     }
 }
 
 fn rows() -> Vec<DenseAttention> {
     let plain = DenseAttention::plain;
-    let mask = Mask { dtype: F32, per_batch: false, per_head: false, hides_rows: false, view: View::Plain };
-    let masked = |mask| DenseAttention { mask: Some(mask), batch: 2, ..plain() };
+    let mask = Mask {
+        dtype: F32,
+        per_batch: false,
+        per_head: false,
+        hides_rows: false,
+        view: View::Plain,
+    };
+    let masked = |mask| DenseAttention {
+        mask: Some(mask),
+        batch: 2,
+        ..plain()
+    };
     let mut rows = vec![
-        DenseAttention { tokens: 0, ..plain() },
+        DenseAttention {
+            tokens: 0,
+            ..plain()
+        },
         DenseAttention { keys: 0, ..plain() },
-        DenseAttention { batch: 0, ..plain() },
-        DenseAttention { tokens: 1, keys: 1, heads: (1, 1), widths: (1, 1), ..plain() },
-        DenseAttention { tokens: 1, keys: 257, ..plain() },
-        DenseAttention { tokens: 40, keys: 70, ..plain() },
-        DenseAttention { batch: 3, heads: (6, 1), ..plain() },
-        DenseAttention { widths: (7, 33), ..plain() },
-        DenseAttention { widths: (192, 128), ..plain() },
-        DenseAttention { softcap: Some(5.0), ..plain() },
-        DenseAttention { sinks: true, ..plain() },
+        DenseAttention {
+            batch: 0,
+            ..plain()
+        },
+        DenseAttention {
+            tokens: 1,
+            keys: 1,
+            heads: (1, 1),
+            widths: (1, 1),
+            ..plain()
+        },
+        DenseAttention {
+            tokens: 1,
+            keys: 257,
+            ..plain()
+        },
+        DenseAttention {
+            tokens: 40,
+            keys: 70,
+            ..plain()
+        },
+        DenseAttention {
+            batch: 3,
+            heads: (6, 1),
+            ..plain()
+        },
+        DenseAttention {
+            widths: (7, 33),
+            ..plain()
+        },
+        DenseAttention {
+            widths: (192, 128),
+            ..plain()
+        },
+        DenseAttention {
+            softcap: Some(5.0),
+            ..plain()
+        },
+        DenseAttention {
+            sinks: true,
+            ..plain()
+        },
         masked(mask),
-        masked(Mask { dtype: DType::F16, ..mask }),
-        masked(Mask { per_batch: true, ..mask }),
-        masked(Mask { per_head: true, dtype: DType::F16, ..mask }),
-        masked(Mask { per_batch: true, per_head: true, hides_rows: true, ..mask }),
-        masked(Mask { view: View::Columns, ..mask }),
-        masked(Mask { view: View::Repeated(1), per_head: true, ..mask }),
-        DenseAttention { sinks: true, softcap: Some(2.0), ..masked(Mask { hides_rows: true, ..mask }) },
-        DenseAttention { tokens: 33, keys: 70, ..masked(mask) },
+        masked(Mask {
+            dtype: DType::F16,
+            ..mask
+        }),
+        masked(Mask {
+            per_batch: true,
+            ..mask
+        }),
+        masked(Mask {
+            per_head: true,
+            dtype: DType::F16,
+            ..mask
+        }),
+        masked(Mask {
+            per_batch: true,
+            per_head: true,
+            hides_rows: true,
+            ..mask
+        }),
+        masked(Mask {
+            view: View::Columns,
+            ..mask
+        }),
+        masked(Mask {
+            view: View::Repeated(1),
+            per_head: true,
+            ..mask
+        }),
+        DenseAttention {
+            sinks: true,
+            softcap: Some(2.0),
+            ..masked(Mask {
+                hides_rows: true,
+                ..mask
+            })
+        },
+        DenseAttention {
+            tokens: 33,
+            keys: 70,
+            ..masked(mask)
+        },
     ];
-    rows.extend([32, 80, 96, 128, 256, 512].map(|d| DenseAttention { widths: (d, d), ..plain() }));
+    rows.extend([32, 80, 96, 128, 256, 512].map(|d| DenseAttention {
+        widths: (d, d),
+        ..plain()
+    }));
     for dtype in KV {
         let kv = (dtype, View::Plain);
-        rows.push(DenseAttention { k: kv, v: kv, ..plain() });
-        rows.push(DenseAttention { k: kv, tokens: 17, keys: 40, ..masked(mask) });
-        rows.push(DenseAttention { v: kv, widths: (64, 32), ..plain() });
+        rows.push(DenseAttention {
+            k: kv,
+            v: kv,
+            ..plain()
+        });
+        rows.push(DenseAttention {
+            k: kv,
+            tokens: 17,
+            keys: 40,
+            ..masked(mask)
+        });
+        rows.push(DenseAttention {
+            v: kv,
+            widths: (64, 32),
+            ..plain()
+        });
         for view in [View::OuterReversed, View::Columns, View::Rows] {
-            rows.push(DenseAttention { k: (dtype, view), v: (dtype, view), batch: 2, ..plain() });
+            rows.push(DenseAttention {
+                k: (dtype, view),
+                v: (dtype, view),
+                batch: 2,
+                ..plain()
+            });
         }
     }
     for view in View::ROWS_WHOLE {
-        rows.push(DenseAttention { q: (F32, view), k: (DType::F16, view), batch: 2, ..plain() });
+        rows.push(DenseAttention {
+            q: (F32, view),
+            k: (DType::F16, view),
+            batch: 2,
+            ..plain()
+        });
     }
-    rows.extend(FLOATS.map(|dtype| DenseAttention { q: (dtype, View::Plain), ..plain() }));
+    rows.extend(FLOATS.map(|dtype| DenseAttention {
+        q: (dtype, View::Plain),
+        ..plain()
+    }));
     rows
 }
 
@@ -157,14 +299,24 @@ fn any_dense() -> impl Strategy<Value = DenseAttention> {
     let views = || one_of([View::Plain, View::OuterReversed, View::Columns, View::Rows]);
     let mask = (any::<[bool; 3]>(), one_of([F32, DType::F16]), views()).prop_map(
         |([per_batch, per_head, hides_rows], dtype, view)| {
-            Some(Mask { dtype, per_batch, per_head, hides_rows, view })
+            Some(Mask {
+                dtype,
+                per_batch,
+                per_head,
+                hides_rows,
+                view,
+            })
         },
     );
     let mask = prop_oneof![Just(None), mask];
     let heads = one_of([(1, 1), (4, 1), (4, 2), (3, 3)]);
     let widths = one_of([(32, 32), (64, 32), (32, 96)]);
     let sizes = (0usize..3, 0usize..9, 0usize..40, heads, widths);
-    let operands = ((one_of(FLOATS), views()), (one_of(KV), views()), (one_of(KV), views()));
+    let operands = (
+        (one_of(FLOATS), views()),
+        (one_of(KV), views()),
+        (one_of(KV), views()),
+    );
     let softcap = prop_oneof![Just(None), Just(Some(4.0))];
     (sizes, operands, mask, softcap, any::<bool>()).prop_map(
         |((batch, tokens, keys, heads, widths), (q, k, v), mask, softcap, sinks)| DenseAttention {
@@ -185,5 +337,6 @@ fn any_dense() -> impl Strategy<Value = DenseAttention> {
 
 pub(super) fn family(stem: &str) -> Option<Family> {
     let dense = || Family::new(rows(), any_dense());
-    (stem == "attention").then(|| dense().and(attention_paged::rows(), attention_paged::any_paged()))
+    (stem == "attention")
+        .then(|| dense().and(attention_paged::rows(), attention_paged::any_paged()))
 }

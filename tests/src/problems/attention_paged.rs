@@ -42,7 +42,13 @@ impl Paging {
 
     /// Slot and position of every token, slots in turn.
     fn tokens(&self) -> Vec<(i64, i64)> {
-        let longest = self.slots.iter().map(|(_, n)| *n).max().unwrap_or(0).max(self.n_padding);
+        let longest = self
+            .slots
+            .iter()
+            .map(|(_, n)| *n)
+            .max()
+            .unwrap_or(0)
+            .max(self.n_padding);
         let mut tokens = Vec::new();
         for i in 0..longest {
             for (slot, (first, n)) in self.slots.iter().enumerate().filter(|(_, (_, n))| i < *n) {
@@ -63,11 +69,19 @@ impl Paging {
         let ints = |shape: &[usize], data: Vec<i64>| IntArray::new(shape, data);
         let n_slots = self.slots.len().max(1);
         let order = scene.random.permutation(self.n_blocks * n_slots + 1);
-        let table = order.into_iter().take(self.n_blocks * n_slots).map(|block| block as i64).collect();
+        let table = order
+            .into_iter()
+            .take(self.n_blocks * n_slots)
+            .map(|block| block as i64)
+            .collect();
         let vector = operand(DType::I32, [tokens.len()]);
         Ok(PageTensors {
-            positions: scene.input(&vector).ids(&ints(&[tokens.len()], tokens.iter().map(|t| t.1).collect()))?,
-            slots: scene.input(&vector).ids(&ints(&[tokens.len()], tokens.iter().map(|t| t.0).collect()))?,
+            positions: scene
+                .input(&vector)
+                .ids(&ints(&[tokens.len()], tokens.iter().map(|t| t.1).collect()))?,
+            slots: scene
+                .input(&vector)
+                .ids(&ints(&[tokens.len()], tokens.iter().map(|t| t.0).collect()))?,
             table: scene
                 .input(&operand(DType::I32, [n_slots, self.n_blocks]))
                 .ids(&ints(&[n_slots, self.n_blocks], table))?,
@@ -82,7 +96,12 @@ impl Paging {
         let (n_slots, n_positions) = (self.slots.len(), self.n_blocks * self.block);
         let cases: [(&Tensor, &'static str, i64, usize); 4] = [
             (&pages.slots, "slots", n_slots as i64, n_slots),
-            (&pages.positions, "positions", n_positions as i64, n_positions),
+            (
+                &pages.positions,
+                "positions",
+                n_positions as i64,
+                n_positions,
+            ),
             (&pages.positions, "positions", -1, n_positions),
             (&pages.table, "page table", -1, self.n_cells() / self.block),
         ];
@@ -95,13 +114,31 @@ impl Paging {
                 token
             };
             bad.data[at] = index;
-            scene.refuse_ids(tensor, &bad, Fault::IndexOutOfRange { role, row: token, index, bound });
+            scene.refuse_ids(
+                tensor,
+                &bad,
+                Fault::IndexOutOfRange {
+                    role,
+                    row: token,
+                    index,
+                    bound,
+                },
+            );
         }
         let mut bad = pages.table.ints();
         let index = (self.n_cells() / self.block) as i64;
         bad.data[slot as usize * self.n_blocks + position as usize / self.block] = index;
         let bound = self.n_cells() / self.block;
-        scene.refuse_ids(&pages.table, &bad, Fault::IndexOutOfRange { role: "page table", row: token, index, bound });
+        scene.refuse_ids(
+            &pages.table,
+            &bad,
+            Fault::IndexOutOfRange {
+                role: "page table",
+                row: token,
+                index,
+                bound,
+            },
+        );
     }
 }
 
@@ -127,14 +164,21 @@ pub(super) fn paging_rows() -> Vec<Paging> {
 
 pub(super) fn any_paging() -> impl Strategy<Value = Paging> {
     let slots = proptest::collection::vec((0usize..40, 0usize..6), 1..4);
-    (one_of([1usize, 3, 4, 16]), 1usize..5, slots, 0usize..3).prop_map(|(block, n_blocks, slots, n_padding)| {
-        let n_positions = block * n_blocks;
-        let fit = |(first, n): (usize, usize)| {
-            let first = first % n_positions;
-            (first, n.min(n_positions - first))
-        };
-        Paging { block, n_blocks, slots: slots.into_iter().map(fit).collect(), n_padding }
-    })
+    (one_of([1usize, 3, 4, 16]), 1usize..5, slots, 0usize..3).prop_map(
+        |(block, n_blocks, slots, n_padding)| {
+            let n_positions = block * n_blocks;
+            let fit = |(first, n): (usize, usize)| {
+                let first = first % n_positions;
+                (first, n.min(n_positions - first))
+            };
+            Paging {
+                block,
+                n_blocks,
+                slots: slots.into_iter().map(fit).collect(),
+                n_padding,
+            }
+        },
+    )
 }
 
 /// Attention over a paged cache.
@@ -169,7 +213,13 @@ impl PagedAttention {
     }
 
     /// A cache whose cells that no token may see are NaN, where the dtype has one: they must not leak.
-    fn cache(&self, scene: &mut Scene, dtype: DType, width: usize, seen: &[bool]) -> Result<Tensor, GraphError> {
+    fn cache(
+        &self,
+        scene: &mut Scene,
+        dtype: DType,
+        width: usize,
+        seen: &[bool],
+    ) -> Result<Tensor, GraphError> {
         let shape = [self.paging.n_cells(), self.heads.1, width];
         let leaf = operand(dtype, shape);
         if dtype.is_block() {
@@ -182,10 +232,20 @@ impl PagedAttention {
 
     fn seen(&self, table: &IntArray) -> Vec<bool> {
         let mut seen = vec![false; self.paging.n_cells()];
-        let pages = oracle::Pages { table, block_cells: self.paging.block };
-        for (slot, position) in self.paging.tokens().into_iter().filter(|(slot, _)| *slot >= 0) {
+        let pages = oracle::Pages {
+            table,
+            block_cells: self.paging.block,
+        };
+        for (slot, position) in self
+            .paging
+            .tokens()
+            .into_iter()
+            .filter(|(slot, _)| *slot >= 0)
+        {
             let (slot, position) = (slot as usize, position as usize);
-            let first = self.window.map_or(0, |window| (position + 1).saturating_sub(window));
+            let first = self
+                .window
+                .map_or(0, |window| (position + 1).saturating_sub(window));
             (first..=position).for_each(|p| seen[pages.cell(slot, p)] = true);
         }
         seen
@@ -200,35 +260,60 @@ impl Problem for PagedAttention {
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
         let scale = 1.0 / (self.widths.0 as f32).sqrt();
         let q_shape = [self.paging.n_tokens(), self.heads.0, self.widths.0];
-        let q = scene.input(&operand(self.q.0, q_shape).via(self.q.1)).normals(1.0)?;
+        let q = scene
+            .input(&operand(self.q.0, q_shape).via(self.q.1))
+            .normals(1.0)?;
         let pages = self.paging.pose(scene)?;
         let seen = self.seen(&pages.table.ints());
         let k = self.cache(scene, self.kv.0, self.widths.0, &seen)?;
         let v = self.cache(scene, self.kv.1, self.widths.1, &seen)?;
-        let sinks = self.sinks.then(|| scene.input(&operand(DType::F32, [self.heads.0])).normals(1.0)).transpose()?;
+        let sinks = self
+            .sinks
+            .then(|| {
+                scene
+                    .input(&operand(DType::F32, [self.heads.0]))
+                    .normals(1.0)
+            })
+            .transpose()?;
         let op = Attention {
             scale: Real(scale),
             softcap: self.softcap.map(Real),
-            visibility: Visibility::Paged { block: self.paging.block, window: self.window },
+            visibility: Visibility::Paged {
+                block: self.paging.block,
+                window: self.window,
+            },
             sinks: self.sinks,
         };
         let mut operands = vec![&q, &k, &v, &pages.positions, &pages.slots, &pages.table];
         operands.extend(&sinks);
         let y = scene.apply(op, &operands)?;
-        let tolerance = Tolerance::Op { stem: "attention", dtypes: vec![self.kv.0, self.kv.1] };
+        let tolerance = Tolerance::Op {
+            stem: "attention",
+            dtypes: vec![self.kv.0, self.kv.1],
+        };
         scene.expect(y, tolerance, || {
-            let (slots, positions, table) = (pages.slots.ints(), pages.positions.ints(), pages.table.ints());
+            let (slots, positions, table) = (
+                pages.slots.ints(),
+                pages.positions.ints(),
+                pages.table.ints(),
+            );
             let kv = PagedKv {
                 k: &k.floats(),
                 v: &v.floats(),
-                pages: oracle::Pages { table: &table, block_cells: self.paging.block },
+                pages: oracle::Pages {
+                    table: &table,
+                    block_cells: self.paging.block,
+                },
                 slots: &slots,
                 positions: &positions,
                 window: self.window,
             };
             let sinks = sinks.as_ref().map(Tensor::floats);
-            let params =
-                AttentionParams { scale: scale.into(), softcap: self.softcap.map(f64::from), sinks: sinks.as_ref() };
+            let params = AttentionParams {
+                scale: scale.into(),
+                softcap: self.softcap.map(f64::from),
+                sinks: sinks.as_ref(),
+            };
             oracle::attention_paged(&q.floats(), &kv, &params)
         })?;
         self.paging.refuse(scene, &pages);
@@ -239,26 +324,78 @@ impl Problem for PagedAttention {
 /// Rows of attention over paged caches.
 pub(super) fn rows() -> Vec<PagedAttention> {
     let several = || PagedAttention::plain(paging_rows().swap_remove(2));
-    let mut rows: Vec<PagedAttention> = paging_rows().into_iter().map(PagedAttention::plain).collect();
+    let mut rows: Vec<PagedAttention> = paging_rows()
+        .into_iter()
+        .map(PagedAttention::plain)
+        .collect();
     for window in [1, 3, 8, 1000] {
-        rows.push(PagedAttention { window: Some(window), ..several() });
+        rows.push(PagedAttention {
+            window: Some(window),
+            ..several()
+        });
         let prefill = PagedAttention::plain(paging_rows().swap_remove(3));
-        rows.push(PagedAttention { window: Some(window), ..prefill });
+        rows.push(PagedAttention {
+            window: Some(window),
+            ..prefill
+        });
     }
-    rows.extend([(1, 1), (8, 1), (6, 6), (7, 7), (16, 2)].map(|heads| PagedAttention { heads, ..several() }));
+    rows.extend(
+        [(1, 1), (8, 1), (6, 6), (7, 7), (16, 2)]
+            .map(|heads| PagedAttention { heads, ..several() }),
+    );
     for kv in KV {
-        rows.push(PagedAttention { kv: (kv, kv), ..several() });
-        rows.push(PagedAttention { kv: (kv, DType::F32), widths: (128, 64), ..several() });
-        rows.push(PagedAttention { kv: (DType::F16, kv), widths: (64, 128), heads: (5, 1), ..several() });
+        rows.push(PagedAttention {
+            kv: (kv, kv),
+            ..several()
+        });
+        rows.push(PagedAttention {
+            kv: (kv, DType::F32),
+            widths: (128, 64),
+            ..several()
+        });
+        rows.push(PagedAttention {
+            kv: (DType::F16, kv),
+            widths: (64, 128),
+            heads: (5, 1),
+            ..several()
+        });
     }
-    rows.extend([32, 80, 96, 192, 256, 512].map(|d| PagedAttention { widths: (d, d), ..several() }));
-    rows.push(PagedAttention { widths: (7, 33), kv: (DType::F32, DType::F16), ..several() });
-    rows.push(PagedAttention { widths: (1, 1), kv: (DType::F32, DType::F32), ..several() });
-    rows.push(PagedAttention { softcap: Some(5.0), ..several() });
-    rows.push(PagedAttention { sinks: true, ..several() });
-    rows.push(PagedAttention { sinks: true, softcap: Some(3.0), window: Some(2), ..several() });
-    rows.extend(FLOATS.map(|dtype| PagedAttention { q: (dtype, View::Plain), ..several() }));
-    rows.extend(View::ROWS_WHOLE.map(|view| PagedAttention { q: (DType::F32, view), ..several() }));
+    rows.extend([32, 80, 96, 192, 256, 512].map(|d| PagedAttention {
+        widths: (d, d),
+        ..several()
+    }));
+    rows.push(PagedAttention {
+        widths: (7, 33),
+        kv: (DType::F32, DType::F16),
+        ..several()
+    });
+    rows.push(PagedAttention {
+        widths: (1, 1),
+        kv: (DType::F32, DType::F32),
+        ..several()
+    });
+    rows.push(PagedAttention {
+        softcap: Some(5.0),
+        ..several()
+    });
+    rows.push(PagedAttention {
+        sinks: true,
+        ..several()
+    });
+    rows.push(PagedAttention {
+        sinks: true,
+        softcap: Some(3.0),
+        window: Some(2),
+        ..several()
+    });
+    rows.extend(FLOATS.map(|dtype| PagedAttention {
+        q: (dtype, View::Plain),
+        ..several()
+    }));
+    rows.extend(View::ROWS_WHOLE.map(|view| PagedAttention {
+        q: (DType::F32, view),
+        ..several()
+    }));
     rows
 }
 
@@ -270,16 +407,26 @@ pub(super) fn any_paged() -> impl Strategy<Value = PagedAttention> {
     let softcap = prop_oneof![Just(None), Just(Some(4.0))];
     let kv = (one_of(KV), one_of(KV));
     let q = (one_of(FLOATS), one_of(View::ROWS_WHOLE));
-    (any_paging(), window, heads, widths, q, kv, softcap, any::<bool>()).prop_map(
-        |(paging, window, heads, widths, q, kv, softcap, sinks)| PagedAttention {
-            paging,
-            window,
-            heads,
-            widths,
-            q,
-            kv,
-            softcap,
-            sinks,
-        },
+    (
+        any_paging(),
+        window,
+        heads,
+        widths,
+        q,
+        kv,
+        softcap,
+        any::<bool>(),
     )
+        .prop_map(
+            |(paging, window, heads, widths, q, kv, softcap, sinks)| PagedAttention {
+                paging,
+                window,
+                heads,
+                widths,
+                q,
+                kv,
+                softcap,
+                sinks,
+            },
+        )
 }

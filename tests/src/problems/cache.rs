@@ -15,12 +15,20 @@ const F32: DType = DType::F32;
 
 fn state(scene: &mut Scene, operand: &Operand) -> Result<Tensor, GraphError> {
     let leaf = scene.state(operand);
-    if operand.dtype.is_int() { leaf.ids_below(1000) } else { leaf.normals(1.0) }
+    if operand.dtype.is_int() {
+        leaf.ids_below(1000)
+    } else {
+        leaf.normals(1.0)
+    }
 }
 
 fn source(scene: &mut Scene, operand: &Operand) -> Result<Tensor, GraphError> {
     let leaf = scene.leaf(Role::Input, operand);
-    if operand.dtype.is_int() { leaf.ids_below(1000) } else { leaf.normals(1.0) }
+    if operand.dtype.is_int() {
+        leaf.ids_below(1000)
+    } else {
+        leaf.normals(1.0)
+    }
 }
 
 /// The state after the write, and what a reader of the written value sees.
@@ -58,16 +66,34 @@ impl Problem for RowsSet {
         let rank = shape.len();
         shape[rank - 2] = self.ids.from_end(0);
         let rows = source(scene, &operand(self.rows.0, shape).via(self.rows.1))?;
-        let ids = scene.input(&self.ids).ids_below(if self.one_target { 1 } else { n_rows.max(1) })?;
+        let ids =
+            scene
+                .input(&self.ids)
+                .ids_below(if self.one_target { 1 } else { n_rows.max(1) })?;
         let written = scene.apply(SetRows, &[&dst, &rows, &ids])?;
         expect_written(scene, "set_rows", &dst, written, || {
             oracle::set_rows(&dst.floats(), &rows.floats(), &ids.ints())
         })?;
         for index in [-1, n_rows as i64] {
             let mut bad = ids.ints();
-            let Some(id) = bad.data.first_mut().filter(|_| !self.dst.shape.contains(&0)) else { break };
+            let Some(id) = bad
+                .data
+                .first_mut()
+                .filter(|_| !self.dst.shape.contains(&0))
+            else {
+                break;
+            };
             *id = index;
-            scene.refuse_ids(&ids, &bad, Fault::IndexOutOfRange { role: "ids", row: 0, index, bound: n_rows });
+            scene.refuse_ids(
+                &ids,
+                &bad,
+                Fault::IndexOutOfRange {
+                    role: "ids",
+                    row: 0,
+                    index,
+                    bound: n_rows,
+                },
+            );
         }
         Ok(())
     }
@@ -86,7 +112,10 @@ impl Problem for Stored {
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
         let dst = state(scene, &self.dst)?;
-        let src = source(scene, &operand(self.src.0, self.dst.shape.as_slice()).via(self.src.1))?;
+        let src = source(
+            scene,
+            &operand(self.src.0, self.dst.shape.as_slice()).via(self.src.1),
+        )?;
         let written = scene.apply(Store, &[&dst, &src])?;
         expect_written(scene, "store", &dst, written, || src.floats())
     }
@@ -108,14 +137,32 @@ impl Problem for CacheWritten {
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
         let with_cell = |n: usize| [&[n], self.cell.as_slice()].concat();
-        let cache = state(scene, &operand(self.cache, with_cell(self.paging.n_cells())))?;
-        let rows = source(scene, &operand(self.rows.0, with_cell(self.paging.n_tokens())).via(self.rows.1))?;
+        let cache = state(
+            scene,
+            &operand(self.cache, with_cell(self.paging.n_cells())),
+        )?;
+        let rows = source(
+            scene,
+            &operand(self.rows.0, with_cell(self.paging.n_tokens())).via(self.rows.1),
+        )?;
         let pages = self.paging.pose(scene)?;
         let operands = [&cache, &rows, &pages.positions, &pages.slots, &pages.table];
-        let written = scene.apply(CacheWrite { block: self.paging.block }, &operands)?;
+        let written = scene.apply(
+            CacheWrite {
+                block: self.paging.block,
+            },
+            &operands,
+        )?;
         expect_written(scene, "cache_write", &cache, written, || {
-            let (slots, positions, table) = (pages.slots.ints(), pages.positions.ints(), pages.table.ints());
-            let table = oracle::Pages { table: &table, block_cells: self.paging.block };
+            let (slots, positions, table) = (
+                pages.slots.ints(),
+                pages.positions.ints(),
+                pages.table.ints(),
+            );
+            let table = oracle::Pages {
+                table: &table,
+                block_cells: self.paging.block,
+            };
             oracle::cache_write(&cache.floats(), &rows.floats(), &slots, &positions, &table)
         })?;
         if !self.cell.contains(&0) {
@@ -126,7 +173,12 @@ impl Problem for CacheWritten {
 }
 
 fn set_rows_rows() -> Vec<RowsSet> {
-    let set = |dst: Operand, ids: Operand| RowsSet { rows: (dst.dtype, View::Plain), dst, ids, one_target: false };
+    let set = |dst: Operand, ids: Operand| RowsSet {
+        rows: (dst.dtype, View::Plain),
+        dst,
+        ids,
+        one_target: false,
+    };
     let i32 = DType::I32;
     let mut rows = vec![
         set(operand(F32, [5, 7]), operand(i32, [0])),
@@ -138,13 +190,31 @@ fn set_rows_rows() -> Vec<RowsSet> {
         set(operand(i32, [5, 7]), operand(i32, [3])),
         set(operand(DType::I64, [5, 7]), operand(i32, [3])),
         set(operand(F32, [5, 7]), operand(i32, [4]).via(View::Columns)),
-        set(operand(F32, [3, 5, 7]), operand(i32, [3, 4]).via(View::Transposed)),
-        RowsSet { one_target: true, ..set(operand(F32, [5, 7]), operand(i32, [9])) },
-        RowsSet { one_target: true, ..set(operand(DType::F16, [2, 5, 33]), operand(i32, [2, 4])) },
+        set(
+            operand(F32, [3, 5, 7]),
+            operand(i32, [3, 4]).via(View::Transposed),
+        ),
+        RowsSet {
+            one_target: true,
+            ..set(operand(F32, [5, 7]), operand(i32, [9]))
+        },
+        RowsSet {
+            one_target: true,
+            ..set(operand(DType::F16, [2, 5, 33]), operand(i32, [2, 4]))
+        },
     ];
     for view in [View::OuterReversed, View::Columns, View::Rows] {
-        rows.push(set(operand(F32, [3, 5, 33]).via(view), operand(i32, [3, 4])));
-        rows.push(set(operand(DType::Q8_0, [3, 5, 64]).via(view), operand(i32, [3, 4])).from(F32, View::Plain));
+        rows.push(set(
+            operand(F32, [3, 5, 33]).via(view),
+            operand(i32, [3, 4]),
+        ));
+        rows.push(
+            set(
+                operand(DType::Q8_0, [3, 5, 64]).via(view),
+                operand(i32, [3, 4]),
+            )
+            .from(F32, View::Plain),
+        );
         rows.push(set(operand(F32, [3, 5, 33]), operand(i32, [3, 4])).from(DType::F16, view));
     }
     for dtype in WRITABLE {
@@ -164,19 +234,40 @@ impl RowsSet {
 }
 
 fn stored_rows() -> Vec<Stored> {
-    let store = |dst: Operand, dtype, view| Stored { dst, src: (dtype, view) };
+    let store = |dst: Operand, dtype, view| Stored {
+        dst,
+        src: (dtype, view),
+    };
     let mut rows: Vec<Stored> = [&[][..], &[0, 7], &[1], &[7], &[3, 257]]
         .map(|shape| store(operand(F32, shape), F32, View::Plain))
         .into();
-    for view in [View::Plain, View::OuterReversed, View::Transposed, View::Columns, View::Rows] {
+    for view in [
+        View::Plain,
+        View::OuterReversed,
+        View::Transposed,
+        View::Columns,
+        View::Rows,
+    ] {
         rows.push(store(operand(F32, [3, 4, 33]).via(view), F32, View::Plain));
         rows.push(store(operand(F32, [3, 4, 33]), F32, view));
-        rows.push(store(operand(DType::F16, [3, 4, 33]).via(view), F32, View::Transposed));
-        rows.push(store(operand(DType::I32, [3, 4, 7]).via(view), DType::I32, View::Plain));
+        rows.push(store(
+            operand(DType::F16, [3, 4, 33]).via(view),
+            F32,
+            View::Transposed,
+        ));
+        rows.push(store(
+            operand(DType::I32, [3, 4, 7]).via(view),
+            DType::I32,
+            View::Plain,
+        ));
         rows.push(store(operand(DType::I64, [3, 4, 7]), DType::I64, view));
     }
     for view in [View::Plain, View::OuterReversed, View::Columns, View::Rows] {
-        rows.push(store(operand(DType::Q5_1, [3, 2, 64]).via(view), F32, View::Transposed));
+        rows.push(store(
+            operand(DType::Q5_1, [3, 2, 64]).via(view),
+            F32,
+            View::Transposed,
+        ));
     }
     for dtype in WRITABLE {
         rows.extend(FLOATS.map(|from| store(operand(dtype, [9, 96]), from, View::Plain)));
@@ -186,7 +277,12 @@ fn stored_rows() -> Vec<Stored> {
 }
 
 fn cache_rows() -> Vec<CacheWritten> {
-    let write = |paging, cache, cell: &[usize], rows| CacheWritten { paging, cache, cell: cell.into(), rows };
+    let write = |paging, cache, cell: &[usize], rows| CacheWritten {
+        paging,
+        cache,
+        cell: cell.into(),
+        rows,
+    };
     let mut rows = Vec::new();
     for paging in paging_rows() {
         rows.push(write(paging.clone(), F32, &[2, 7], (F32, View::Plain)));
@@ -197,8 +293,18 @@ fn cache_rows() -> Vec<CacheWritten> {
         for from in FLOATS {
             rows.push(write(several.clone(), cache, &[3, 64], (from, View::Plain)));
         }
-        rows.push(write(several.clone(), cache, &[1, 32], (F32, View::OuterReversed)));
-        rows.push(write(several.clone(), cache, &[2, 2, 32], (F32, View::Columns)));
+        rows.push(write(
+            several.clone(),
+            cache,
+            &[1, 32],
+            (F32, View::OuterReversed),
+        ));
+        rows.push(write(
+            several.clone(),
+            cache,
+            &[2, 2, 32],
+            (F32, View::Columns),
+        ));
     }
     rows.push(write(several, F32, &[0], (F32, View::Plain)));
     rows
@@ -207,27 +313,61 @@ fn cache_rows() -> Vec<CacheWritten> {
 pub(super) fn family(stem: &str) -> Option<Family> {
     match stem {
         "set_rows" => {
-            let dst = any_operand(2..=4, FLOATS, [View::Plain, View::OuterReversed, View::Columns, View::Rows]);
-            let any = (dst, one_of(FLOATS), one_of(View::ROWS_WHOLE), positive(), one_of(View::ALL));
+            let dst = any_operand(
+                2..=4,
+                FLOATS,
+                [View::Plain, View::OuterReversed, View::Columns, View::Rows],
+            );
+            let any = (
+                dst,
+                one_of(FLOATS),
+                one_of(View::ROWS_WHOLE),
+                positive(),
+                one_of(View::ALL),
+            );
             let any = any.prop_map(|(mut dst, dtype, view, n, ids_view)| {
                 let rank = dst.shape.len();
                 dst.shape[rank - 2] = dst.shape[rank - 2].max(1);
                 let mut ids = dst.shape[..rank - 1].to_vec();
                 ids[rank - 2] = n;
                 let ids = operand(DType::I32, ids).via(ids_view);
-                RowsSet { dst, rows: (dtype, view), ids, one_target: false }
+                RowsSet {
+                    dst,
+                    rows: (dtype, view),
+                    ids,
+                    one_target: false,
+                }
             });
             Some(Family::new(set_rows_rows(), any))
         }
         "store" => {
-            let dst_views = [View::Plain, View::OuterReversed, View::Transposed, View::Columns, View::Rows];
-            let any = (any_operand(0..=4, FLOATS, dst_views), one_of(FLOATS), one_of(View::ALL));
-            let any = any.prop_map(|(dst, dtype, view)| Stored { dst, src: (dtype, view) });
+            let dst_views = [
+                View::Plain,
+                View::OuterReversed,
+                View::Transposed,
+                View::Columns,
+                View::Rows,
+            ];
+            let any = (
+                any_operand(0..=4, FLOATS, dst_views),
+                one_of(FLOATS),
+                one_of(View::ALL),
+            );
+            let any = any.prop_map(|(dst, dtype, view)| Stored {
+                dst,
+                src: (dtype, view),
+            });
             Some(Family::new(stored_rows(), any))
         }
         "cache_write" => {
             let cells = one_of([vec![32], vec![1, 64], vec![3, 32], vec![2, 2, 32]]);
-            let any = (any_paging(), one_of(KV), cells, one_of(FLOATS), one_of(View::ROWS_WHOLE));
+            let any = (
+                any_paging(),
+                one_of(KV),
+                cells,
+                one_of(FLOATS),
+                one_of(View::ROWS_WHOLE),
+            );
             let any = any.prop_map(|(paging, cache, cell, dtype, view)| CacheWritten {
                 paging,
                 cache,

@@ -18,12 +18,24 @@ struct Exchange {
 
 impl Problem for Exchange {
     fn stem(&self) -> &'static str {
-        Collective { kind: self.kind, members: self.members }.stem()
+        Collective {
+            kind: self.kind,
+            members: self.members,
+        }
+        .stem()
     }
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
-        let x = scene.input(&operand(DType::F32, self.shape.as_slice())).normals(1.0)?;
-        let y = scene.apply(Collective { kind: self.kind, members: self.members }, &[&x])?;
+        let x = scene
+            .input(&operand(DType::F32, self.shape.as_slice()))
+            .normals(1.0)?;
+        let y = scene.apply(
+            Collective {
+                kind: self.kind,
+                members: self.members,
+            },
+            &[&x],
+        )?;
         scene.expect(y, Tolerance::of(self.stem(), DType::F32), || {
             // The other members hold the same.
             let parts = vec![x.floats(); self.members];
@@ -41,18 +53,40 @@ impl Problem for Exchange {
 }
 
 fn kind(stem: &str, axis: usize) -> Option<CollectiveKind> {
-    let kinds = [CollectiveKind::AllReduce, CollectiveKind::AllGather { axis }, CollectiveKind::ReduceScatter { axis }];
-    kinds.into_iter().find(|&kind| Collective { kind, members: 1 }.stem() == stem)
+    let kinds = [
+        CollectiveKind::AllReduce,
+        CollectiveKind::AllGather { axis },
+        CollectiveKind::ReduceScatter { axis },
+    ];
+    kinds
+        .into_iter()
+        .find(|&kind| Collective { kind, members: 1 }.stem() == stem)
 }
 
 pub(super) fn family(stem: &str) -> Option<Family> {
     let (first, second) = (kind(stem, 0)?, kind(stem, 1)?);
     let shapes: [&[usize]; 5] = [&[0, 4], &[1], &[7], &[6, 33], &[2, 4, 257]];
-    let alone = shapes.map(|shape| Exchange { kind: first, members: 1, shape: shape.into() });
+    let alone = shapes.map(|shape| Exchange {
+        kind: first,
+        members: 1,
+        shape: shape.into(),
+    });
     let more = [
-        Exchange { kind: second, members: 1, shape: vec![6, 33] },
-        Exchange { kind: second, members: 2, shape: vec![3, 4] },
+        Exchange {
+            kind: second,
+            members: 1,
+            shape: vec![6, 33],
+        },
+        Exchange {
+            kind: second,
+            members: 2,
+            shape: vec![3, 4],
+        },
     ];
-    let any = shape(1..=4).prop_map(move |shape| Exchange { kind: first, members: 1, shape });
+    let any = shape(1..=4).prop_map(move |shape| Exchange {
+        kind: first,
+        members: 1,
+        shape,
+    });
     Some(Family::new(alone.into_iter().chain(more), any))
 }

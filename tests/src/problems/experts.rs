@@ -5,10 +5,9 @@ use ggrs_core::ops::{GluKind, MatMulId, MatMulIdGlu};
 use ggrs_core::{DType, GraphError};
 use proptest::prelude::Strategy;
 
-use super::Family;
-use super::glu::oracle_kind;
-use super::matmul::inner_size;
+use super::matmul::{activations, inner_size};
 use super::strategies::{WEIGHTS, one_of};
+use super::{Family, kinds};
 use crate::oracle::{self, IntArray};
 use crate::problem::{Operand, Problem, Scene, Tensor, Tolerance, View, operand};
 
@@ -61,38 +60,67 @@ impl Experts {
             Choice::Any => random.ids(&[self.tokens, self.n_used], n_experts),
             Choice::One => IntArray::filled(&[self.tokens, self.n_used], n_experts as i64 - 1),
         };
-        scene.input(&operand(DType::I32, [self.tokens, self.n_used]).via(self.ids_view)).ids(&ids)
+        scene
+            .input(&operand(DType::I32, [self.tokens, self.n_used]).via(self.ids_view))
+            .ids(&ids)
     }
 }
 
 impl Problem for Experts {
     fn stem(&self) -> &'static str {
-        if self.gated.is_some() { "matmul_id_glu" } else { "matmul_id" }
+        if self.gated.is_some() {
+            "matmul_id_glu"
+        } else {
+            "matmul_id"
+        }
     }
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
         let (n_experts, k) = (self.weights.shape[0], self.weights.from_end(0));
         let rows = if self.x_per_expert { self.n_used } else { 1 };
         let weights = scene.weight(&self.weights).normals(0.3)?;
-        let x = scene.input(&operand(self.x.0, [self.tokens, rows, k]).via(self.x.1)).normals(1.0)?;
+        let n_outputs = self.tokens * self.n_used * self.weights.from_end(1);
+        let x = activations(
+            scene,
+            &operand(self.x.0, [self.tokens, rows, k]).via(self.x.1),
+            n_outputs,
+        )?;
         let ids = self.ids(scene)?;
-        let product = |weights: &Tensor| oracle::matmul_id(&weights.floats(), &x.floats(), &ids.ints());
+        let product =
+            |weights: &Tensor| oracle::matmul_id(&weights.floats(), &x.floats(), &ids.ints());
         if let Some((dtype, kind)) = self.gated {
-            let up = scene.weight(&Operand { dtype, ..self.weights.clone() }).normals(0.3)?;
+            let up = scene
+                .weight(&Operand {
+                    dtype,
+                    ..self.weights.clone()
+                })
+                .normals(0.3)?;
             let y = scene.apply(MatMulIdGlu { kind }, &[&weights, &up, &x, &ids])?;
-            let tolerance = Tolerance::Op { stem: "matmul_id_glu", dtypes: vec![weights.dtype(), dtype] };
+            let tolerance = Tolerance::Op {
+                stem: "matmul_id_glu",
+                dtypes: vec![weights.dtype(), dtype],
+            };
             scene.expect(y, tolerance, || {
-                oracle::glu_split(oracle_kind(kind), &product(&weights), &product(&up))
+                oracle::glu_split(kinds::glu(kind), &product(&weights), &product(&up))
             })?;
         } else {
             let y = scene.apply(MatMulId, &[&weights, &x, &ids])?;
-            scene.expect(y, Tolerance::of("matmul_id", weights.dtype()), || product(&weights))?;
+            scene.expect(y, Tolerance::of("matmul_id", weights.dtype()), || {
+                product(&weights)
+            })?;
         }
         for index in [-1, n_experts as i64] {
             let mut bad = ids.ints();
-            let Some(id) = bad.data.first_mut() else { break };
+            let Some(id) = bad.data.first_mut() else {
+                break;
+            };
             *id = index;
-            let fault = Fault::IndexOutOfRange { role: "expert ids", row: 0, index, bound: n_experts };
+            let fault = Fault::IndexOutOfRange {
+                role: "expert ids",
+                row: 0,
+                index,
+                bound: n_experts,
+            };
             scene.refuse_ids(&ids, &bad, fault);
         }
         Ok(())
@@ -109,24 +137,57 @@ fn rows() -> Vec<Experts> {
         plain(F32, [8, 17, 64], 40, 3),
         plain(F32, [3, 0, 32], 4, 2),
         plain(F32, [64, 18, 32], 9, 8),
-        Experts { choice: Choice::One, ..plain(F32, [8, 17, 64], 40, 1) },
-        Experts { choice: Choice::One, ..plain(DType::Q8_0, [8, 17, 64], 40, 2) },
-        Experts { choice: Choice::Any, ..plain(F32, [4, 17, 64], 9, 6) },
-        Experts { ids_view: View::Columns, ..plain(F32, [4, 17, 64], 9, 2) },
-        Experts { ids_view: View::Rows, ..plain(F32, [4, 17, 64], 9, 2) },
-        Experts { ids_view: View::Repeated(0), ..plain(F32, [4, 17, 64], 9, 2) },
+        Experts {
+            choice: Choice::One,
+            ..plain(F32, [8, 17, 64], 40, 1)
+        },
+        Experts {
+            choice: Choice::One,
+            ..plain(DType::Q8_0, [8, 17, 64], 40, 2)
+        },
+        Experts {
+            choice: Choice::Any,
+            ..plain(F32, [4, 17, 64], 9, 6)
+        },
+        Experts {
+            ids_view: View::Columns,
+            ..plain(F32, [4, 17, 64], 9, 2)
+        },
+        Experts {
+            ids_view: View::Rows,
+            ..plain(F32, [4, 17, 64], 9, 2)
+        },
+        Experts {
+            ids_view: View::Repeated(0),
+            ..plain(F32, [4, 17, 64], 9, 2)
+        },
     ];
     for x_per_expert in [false, true] {
         for view in View::ROWS_WHOLE {
-            rows.push(Experts { x_per_expert, x: (F32, view), ..plain(F32, [4, 17, 33], 5, 2) });
+            rows.push(Experts {
+                x_per_expert,
+                x: (F32, view),
+                ..plain(F32, [4, 17, 33], 5, 2)
+            });
         }
         for dtype in WEIGHTS {
             let k = inner_size(dtype, 1);
             for tokens in [1, 2, 40] {
-                rows.push(Experts { x_per_expert, ..plain(dtype, [4, 33, k], tokens, 2) });
+                rows.push(Experts {
+                    x_per_expert,
+                    ..plain(dtype, [4, 33, k], tokens, 2)
+                });
             }
-            rows.push(Experts { x_per_expert, x: (DType::F16, View::Plain), ..plain(dtype, [4, 18, 2 * k], 5, 2) });
-            rows.push(Experts { x_per_expert, choice: Choice::Any, ..plain(dtype, [3, 16, k], 70, 3) });
+            rows.push(Experts {
+                x_per_expert,
+                x: (DType::F16, View::Plain),
+                ..plain(dtype, [4, 18, 2 * k], 5, 2)
+            });
+            rows.push(Experts {
+                x_per_expert,
+                choice: Choice::Any,
+                ..plain(dtype, [3, 16, k], 70, 3)
+            });
         }
     }
     for dtype in WEIGHTS {
@@ -142,11 +203,20 @@ fn rows() -> Vec<Experts> {
 fn gated_rows() -> Vec<Experts> {
     let mut gated: Vec<Experts> = rows()
         .into_iter()
-        .map(|row| Experts { gated: Some((row.weights.dtype, GluKind::Swiglu)), ..row })
+        .map(|row| Experts {
+            gated: Some((row.weights.dtype, GluKind::Swiglu)),
+            ..row
+        })
         .collect();
     for kind in GluKind::ALL {
-        gated.push(Experts { gated: Some((F32, kind)), ..Experts::plain(F32, [4, 33, 64], 5, 2) });
-        gated.push(Experts { gated: Some((DType::Q6_K, kind)), ..Experts::plain(DType::Q4_K, [4, 33, 256], 3, 2) });
+        gated.push(Experts {
+            gated: Some((F32, kind)),
+            ..Experts::plain(F32, [4, 33, 64], 5, 2)
+        });
+        gated.push(Experts {
+            gated: Some((DType::Q6_K, kind)),
+            ..Experts::plain(DType::Q4_K, [4, 33, 256], 3, 2)
+        });
     }
     gated
 }
@@ -156,17 +226,40 @@ fn any_experts(gated: bool) -> impl Strategy<Value = Experts> {
     let choices = one_of([Choice::Distinct, Choice::Any, Choice::One]);
     let x = (one_of([F32, F32, DType::F16]), one_of(View::ROWS_WHOLE));
     let second = (one_of(WEIGHTS), one_of(GluKind::ALL));
-    (one_of(WEIGHTS), sizes, proptest::bool::ANY, x, choices, second).prop_map(
-        move |(dtype, (experts, m, blocks, tokens, n_used), x_per_expert, x, choice, (up, kind))| {
-            let k = if gated { inner_size(dtype, blocks).max(inner_size(up, 1)) } else { inner_size(dtype, blocks) };
-            let k = k.next_multiple_of(up.block_elems());
-            let gated = gated.then_some((up, kind));
-            // A product of two inexact factors scatters: enough of them for a mean.
-            let m = if gated.is_some() { m.max(64) } else { m };
-            let plain = Experts::plain(dtype, [experts, m, k], tokens, n_used.min(experts));
-            Experts { x_per_expert, x, choice, gated, ..plain }
-        },
+    (
+        one_of(WEIGHTS),
+        sizes,
+        proptest::bool::ANY,
+        x,
+        choices,
+        second,
     )
+        .prop_map(
+            move |(
+                dtype,
+                (experts, m, blocks, tokens, n_used),
+                x_per_expert,
+                x,
+                choice,
+                (up, kind),
+            )| {
+                let k = if gated {
+                    inner_size(dtype, blocks).max(inner_size(up, 1))
+                } else {
+                    inner_size(dtype, blocks)
+                };
+                let k = k.next_multiple_of(up.block_elems());
+                let gated = gated.then_some((up, kind));
+                let plain = Experts::plain(dtype, [experts, m, k], tokens, n_used.min(experts));
+                Experts {
+                    x_per_expert,
+                    x,
+                    choice,
+                    gated,
+                    ..plain
+                }
+            },
+        )
 }
 
 pub(super) fn family(stem: &str) -> Option<Family> {

@@ -3,8 +3,8 @@
 use proptest::strategy::{BoxedStrategy, Strategy};
 
 use super::{
-    attention, cache, collective, elementwise, experts, glu, leaf, matmul, movement, norm, recurrent, reduce, rope, router,
-    select, softmax, view,
+    attention, cache, collective, elementwise, experts, glu, leaf, matmul, movement, norm,
+    recurrent, reduce, rope, router, select, softmax, view,
 };
 use crate::problem::Problem;
 

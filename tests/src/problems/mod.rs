@@ -7,7 +7,10 @@ mod collective;
 mod elementwise;
 mod experts;
 mod family;
+mod fixture;
 mod glu;
+mod kinds;
+mod layers;
 mod leaf;
 mod matmul;
 mod movement;
@@ -22,3 +25,5 @@ mod strategies;
 mod view;
 
 pub use family::{Family, of};
+pub use fixture::FixtureProblem;
+pub use layers::{Layer, layers};

@@ -12,7 +12,11 @@ use crate::problem::{Operand, Problem, Role, Scene, Tensor, Tolerance, View, ope
 
 fn any_values(scene: &mut Scene, role: Role, x: &Operand) -> Result<Tensor, GraphError> {
     let leaf = scene.leaf(role, x);
-    if x.dtype.is_int() { leaf.ids_below(1000) } else { leaf.normals(1.0) }
+    if x.dtype.is_int() {
+        leaf.ids_below(1000)
+    } else {
+        leaf.normals(1.0)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -48,7 +52,11 @@ impl Problem for Converted {
         let y = scene.apply(Cast { dtype: self.to }, &[&x])?;
         // What a block holds becomes F32 first.
         scene.expect(y, Tolerance::of("cast", self.to), || {
-            if self.to.is_int() { x.floats() } else { oracle::cast(&x.floats(), DType::F32) }
+            if self.to.is_int() {
+                x.floats()
+            } else {
+                oracle::cast(&x.floats(), DType::F32)
+            }
         })
     }
 }
@@ -69,7 +77,10 @@ impl Problem for Joined {
         for part in &self.parts {
             parts.push(any_values(scene, Role::Input, part)?);
         }
-        let y = scene.apply(Concat { axis: self.axis }, &parts.iter().collect::<Vec<_>>())?;
+        let y = scene.apply(
+            Concat { axis: self.axis },
+            &parts.iter().collect::<Vec<_>>(),
+        )?;
         scene.expect(y, Tolerance::of("concat", parts[0].dtype()), || {
             let values: Vec<_> = parts.iter().map(Tensor::floats).collect();
             oracle::concat(&values.iter().collect::<Vec<_>>(), self.axis)
@@ -94,13 +105,30 @@ impl Problem for Picked {
         let table = any_values(scene, self.role, &self.table)?;
         let ids = scene.input(&self.ids).ids_below(n_rows.max(1))?;
         let y = scene.apply(GetRows, &[&table, &ids])?;
-        let result = if table.dtype().is_int() { table.dtype() } else { DType::F32 };
-        scene.expect(y, Tolerance::of("get_rows", result), || oracle::get_rows(&table.floats(), &ids.ints()))?;
+        let result = if table.dtype().is_int() {
+            table.dtype()
+        } else {
+            DType::F32
+        };
+        scene.expect(y, Tolerance::of("get_rows", result), || {
+            oracle::get_rows(&table.floats(), &ids.ints())
+        })?;
         for index in [-1, n_rows as i64, i32::MAX.into()] {
             let mut bad = ids.ints();
-            let Some(id) = bad.data.first_mut().filter(|_| n_rows > 0 && !self.table.shape.contains(&0)) else { break };
+            let Some(id) = bad
+                .data
+                .first_mut()
+                .filter(|_| n_rows > 0 && !self.table.shape.contains(&0))
+            else {
+                break;
+            };
             *id = index;
-            let fault = Fault::IndexOutOfRange { role: "ids", row: 0, index, bound: n_rows };
+            let fault = Fault::IndexOutOfRange {
+                role: "ids",
+                row: 0,
+                index,
+                bound: n_rows,
+            };
             scene.refuse_ids(&ids, &bad, fault);
         }
         Ok(())
@@ -108,14 +136,21 @@ impl Problem for Picked {
 }
 
 fn copied_rows() -> Vec<Operand> {
-    let mut rows: Vec<Operand> = [&[][..], &[0, 7], &[1], &[7], &[3, 257]].map(|shape| operand(DType::F32, shape)).into();
+    let mut rows: Vec<Operand> = [&[][..], &[0, 7], &[1], &[7], &[3, 257]]
+        .map(|shape| operand(DType::F32, shape))
+        .into();
     for view in View::ALL {
         for dtype in [DType::F32, DType::F16, DType::BF16, DType::I32, DType::I64] {
             rows.push(operand(dtype, [3, 4, 33]).via(view));
         }
     }
     for view in View::ROWS_WHOLE {
-        rows.extend(WEIGHTS.iter().filter(|d| d.is_block()).map(|&dtype| operand(dtype, [3, 2, 256]).via(view)));
+        rows.extend(
+            WEIGHTS
+                .iter()
+                .filter(|d| d.is_block())
+                .map(|&dtype| operand(dtype, [3, 2, 256]).via(view)),
+        );
     }
     rows.push(operand(DType::F32, [40, 70]).via(View::Transposed));
     rows
@@ -124,18 +159,46 @@ fn copied_rows() -> Vec<Operand> {
 fn converted_rows() -> Vec<Converted> {
     let mut rows = Vec::new();
     for to in WRITABLE {
-        rows.extend(WEIGHTS.map(|from| Converted { x: operand(from, [3, 256]), to }));
-        rows.push(Converted { x: operand(DType::F32, [0, 32]), to });
-        rows.extend(View::ALL.map(|view| Converted { x: operand(DType::F32, [3, 2, 32]).via(view), to }));
+        rows.extend(WEIGHTS.map(|from| Converted {
+            x: operand(from, [3, 256]),
+            to,
+        }));
+        rows.push(Converted {
+            x: operand(DType::F32, [0, 32]),
+            to,
+        });
+        rows.extend(View::ALL.map(|view| Converted {
+            x: operand(DType::F32, [3, 2, 32]).via(view),
+            to,
+        }));
     }
     for to in [DType::F32, DType::F16, DType::BF16] {
-        rows.push(Converted { x: operand(DType::F32, []), to });
-        rows.push(Converted { x: operand(DType::F16, [5, 257]), to });
-        rows.push(Converted { x: operand(DType::BF16, [7, 33]).via(View::Transposed), to });
+        rows.push(Converted {
+            x: operand(DType::F32, []),
+            to,
+        });
+        rows.push(Converted {
+            x: operand(DType::F16, [5, 257]),
+            to,
+        });
+        rows.push(Converted {
+            x: operand(DType::BF16, [7, 33]).via(View::Transposed),
+            to,
+        });
     }
-    for (from, to) in [(DType::I32, DType::I64), (DType::I64, DType::I32), (DType::I32, DType::I32)] {
-        rows.push(Converted { x: operand(from, [3, 7]), to });
-        rows.push(Converted { x: operand(from, [3, 4, 7]).via(View::Transposed), to });
+    for (from, to) in [
+        (DType::I32, DType::I64),
+        (DType::I64, DType::I32),
+        (DType::I32, DType::I32),
+    ] {
+        rows.push(Converted {
+            x: operand(from, [3, 7]),
+            to,
+        });
+        rows.push(Converted {
+            x: operand(from, [3, 4, 7]).via(View::Transposed),
+            to,
+        });
     }
     rows
 }
@@ -159,8 +222,14 @@ fn joined_rows() -> Vec<Joined> {
         join(1, DType::Q4_K, &[&[2, 1, 256], &[2, 3, 256]]),
     ];
     for view in View::ALL {
-        let parts = vec![operand(DType::F32, [3, 4, 7]).via(view), operand(DType::F32, [3, 4, 7]).via(View::Transposed)];
-        rows.extend((0..3).map(|axis| Joined { axis, parts: parts.clone() }));
+        let parts = vec![
+            operand(DType::F32, [3, 4, 7]).via(view),
+            operand(DType::F32, [3, 4, 7]).via(View::Transposed),
+        ];
+        rows.extend((0..3).map(|axis| Joined {
+            axis,
+            parts: parts.clone(),
+        }));
     }
     rows
 }
@@ -175,12 +244,19 @@ fn any_joined() -> impl Strategy<Value = Joined> {
             shape[axis] = n;
             operand(dtype, shape).via(view)
         };
-        Joined { axis, parts: parts.into_iter().map(part).collect() }
+        Joined {
+            axis,
+            parts: parts.into_iter().map(part).collect(),
+        }
     })
 }
 
 fn picked_rows() -> Vec<Picked> {
-    let pick = |table: Operand, ids: Operand| Picked { role: Role::Input, table, ids };
+    let pick = |table: Operand, ids: Operand| Picked {
+        role: Role::Input,
+        table,
+        ids,
+    };
     let (f32, i32) = (DType::F32, DType::I32);
     let mut rows = vec![
         pick(operand(f32, [5, 7]), operand(i32, [0])),
@@ -195,16 +271,32 @@ fn picked_rows() -> Vec<Picked> {
         pick(operand(i32, [5, 7]), operand(i32, [3])),
         pick(operand(DType::I64, [2, 5, 3]), operand(DType::I64, [2, 3])),
         pick(operand(f32, [5, 7]), operand(i32, [6]).via(View::Columns)),
-        pick(operand(f32, [3, 5, 7]), operand(i32, [3, 4]).via(View::Transposed)),
-        pick(operand(f32, [3, 5, 7]), operand(i32, [3, 4]).via(View::Repeated(0))),
+        pick(
+            operand(f32, [3, 5, 7]),
+            operand(i32, [3, 4]).via(View::Transposed),
+        ),
+        pick(
+            operand(f32, [3, 5, 7]),
+            operand(i32, [3, 4]).via(View::Repeated(0)),
+        ),
     ];
     for view in View::ROWS_WHOLE {
-        rows.push(pick(operand(f32, [3, 5, 33]).via(view), operand(i32, [3, 4])));
-        rows.push(pick(operand(DType::Q4_0, [3, 5, 64]).via(view), operand(i32, [3, 4])));
+        rows.push(pick(
+            operand(f32, [3, 5, 33]).via(view),
+            operand(i32, [3, 4]),
+        ));
+        rows.push(pick(
+            operand(DType::Q4_0, [3, 5, 64]).via(view),
+            operand(i32, [3, 4]),
+        ));
     }
     for dtype in WEIGHTS {
         let (table, ids) = (operand(dtype, [9, 512]), operand(i32, [7]));
-        rows.push(Picked { role: Role::Weight, table, ids });
+        rows.push(Picked {
+            role: Role::Weight,
+            table,
+            ids,
+        });
     }
     rows
 }
@@ -214,23 +306,39 @@ pub(super) fn family(stem: &str) -> Option<Family> {
     match stem {
         "contiguous" => {
             let any = any_operand(0..=4, scalars, View::ALL).prop_map(|x| Copied { x });
-            Some(Family::new(copied_rows().into_iter().map(|x| Copied { x }), any))
+            Some(Family::new(
+                copied_rows().into_iter().map(|x| Copied { x }),
+                any,
+            ))
         }
         "cast" => {
             let floats = any_operand(0..=4, FLOATS, View::ALL);
             let any = (floats, one_of(FLOATS)).prop_map(|(x, to)| Converted { x, to });
-            let blocks = (shape(1..=3), one_of(View::ROWS_WHOLE), one_of(WRITABLE), one_of(WEIGHTS));
+            let blocks = (
+                shape(1..=3),
+                one_of(View::ROWS_WHOLE),
+                one_of(WRITABLE),
+                one_of(WEIGHTS),
+            );
             let blocks = blocks.prop_map(|(mut shape, view, to, from)| {
                 shape[0] = shape[0].min(4);
                 let last = shape.len() - 1;
                 shape[last] = 256;
-                Converted { x: operand(from, shape).via(view), to }
+                Converted {
+                    x: operand(from, shape).via(view),
+                    to,
+                }
             });
             Some(Family::new(converted_rows(), any).and([], blocks))
         }
         "concat" => Some(Family::new(joined_rows(), any_joined())),
         "get_rows" => {
-            let any = (any_operand(2..=4, scalars, View::ROWS_WHOLE), positive(), one_of(View::ALL), 0usize..3);
+            let any = (
+                any_operand(2..=4, scalars, View::ROWS_WHOLE),
+                positive(),
+                one_of(View::ALL),
+                0usize..3,
+            );
             let any = any.prop_map(|(mut table, n, view, shared)| {
                 let rank = table.shape.len();
                 table.shape[rank - 2] = table.shape[rank - 2].max(1);
@@ -239,7 +347,11 @@ pub(super) fn family(stem: &str) -> Option<Family> {
                     *axis = 1;
                 }
                 ids[rank - 2] = n;
-                Picked { role: Role::Input, table, ids: operand(DType::I32, ids).via(view) }
+                Picked {
+                    role: Role::Input,
+                    table,
+                    ids: operand(DType::I32, ids).via(view),
+                }
             });
             Some(Family::new(picked_rows(), any))
         }

@@ -70,12 +70,24 @@ impl Problem for Norm {
         let weighted = |x: &Array, w: &Array| binary(BinaryKind::Mul, &rms_norm(x, wide), w);
         match self.kind {
             Kind::Rms => {
-                let y = scene.apply(RmsNorm { eps, weighted: false }, &[&x])?;
+                let y = scene.apply(
+                    RmsNorm {
+                        eps,
+                        weighted: false,
+                    },
+                    &[&x],
+                )?;
                 scene.expect(y, tolerance, || rms_norm(&x.floats(), wide))
             }
             Kind::WeightedRms => {
                 let w = scene.weight(&weight).normals(1.0)?;
-                let y = scene.apply(RmsNorm { eps, weighted: true }, &[&x, &w])?;
+                let y = scene.apply(
+                    RmsNorm {
+                        eps,
+                        weighted: true,
+                    },
+                    &[&x, &w],
+                )?;
                 scene.expect(y, tolerance, || weighted(&x.floats(), &w.floats()))
             }
             Kind::AddRms => {
@@ -101,19 +113,46 @@ impl Problem for Norm {
 }
 
 fn rows(kind: Kind) -> Vec<Norm> {
-    let norm = |x: Operand| Norm { kind, eps: 1e-6, x, values: Values::Normal, b_view: View::Plain };
-    let shapes: [&[usize]; 8] = [&[0, 7], &[3, 0], &[1], &[7], &[1, 1], &[3, 33], &[2, 3, 257], &[2, 1, 2, 3, 64]];
+    let norm = |x: Operand| Norm {
+        kind,
+        eps: 1e-6,
+        x,
+        values: Values::Normal,
+        b_view: View::Plain,
+    };
+    let shapes: [&[usize]; 8] = [
+        &[0, 7],
+        &[3, 0],
+        &[1],
+        &[7],
+        &[1, 1],
+        &[3, 33],
+        &[2, 3, 257],
+        &[2, 1, 2, 3, 64],
+    ];
     let mut rows: Vec<Norm> = shapes.map(|shape| norm(operand(DType::F32, shape))).into();
     rows.extend(FLOATS.map(|dtype| norm(operand(dtype, [5, 33]))));
     for view in View::ROWS_WHOLE {
         rows.push(norm(operand(DType::F32, [3, 4, 33]).via(view)));
-        rows.push(Norm { b_view: view, ..norm(operand(DType::F16, [3, 4, 7])) });
+        rows.push(Norm {
+            b_view: view,
+            ..norm(operand(DType::F16, [3, 4, 7]))
+        });
     }
     for values in [Values::Offset, Values::Tiny, Values::Zero] {
-        rows.push(Norm { values, ..norm(operand(DType::F32, [5, 128])) });
+        rows.push(Norm {
+            values,
+            ..norm(operand(DType::F32, [5, 128]))
+        });
     }
-    rows.push(Norm { eps: 0.0, ..norm(operand(DType::F32, [5, 33])) });
-    rows.push(Norm { eps: 0.5, ..norm(operand(DType::F32, [5, 33])) });
+    rows.push(Norm {
+        eps: 0.0,
+        ..norm(operand(DType::F32, [5, 33]))
+    });
+    rows.push(Norm {
+        eps: 0.5,
+        ..norm(operand(DType::F32, [5, 33]))
+    });
     rows
 }
 
@@ -126,7 +165,18 @@ pub(super) fn family(stem: &str) -> Option<Family> {
         _ => return None,
     };
     let x = any_operand(1..=4, FLOATS, View::ROWS_WHOLE);
-    let any = (one_of(kinds), one_of([1e-6, 1e-5, 0.1]), x, one_of(View::ROWS_WHOLE));
-    let any = any.prop_map(|(kind, eps, x, b_view)| Norm { kind, eps, x, values: Values::Normal, b_view });
+    let any = (
+        one_of(kinds),
+        one_of([1e-6, 1e-5, 0.1]),
+        x,
+        one_of(View::ROWS_WHOLE),
+    );
+    let any = any.prop_map(|(kind, eps, x, b_view)| Norm {
+        kind,
+        eps,
+        x,
+        values: Values::Normal,
+        b_view,
+    });
     Some(Family::new(kinds.iter().flat_map(|&kind| rows(kind)), any))
 }

@@ -26,16 +26,30 @@ impl Problem for Convolved {
     }
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
-        let x = operand(F32, [self.sequences, self.channels, self.taps - 1 + self.tokens]).via(self.view);
+        let x = operand(
+            F32,
+            [self.sequences, self.channels, self.taps - 1 + self.tokens],
+        )
+        .via(self.view);
         let x = scene.input(&x).normals(1.0)?;
-        let weights = scene.weight(&operand(F32, [self.channels, self.taps])).normals(1.0)?;
+        let weights = scene
+            .weight(&operand(F32, [self.channels, self.taps]))
+            .normals(1.0)?;
         let y = scene.apply(SsmConv, &[&x, &weights])?;
-        scene.expect(y, Tolerance::of("ssm_conv", F32), || oracle::ssm_conv(&x.floats(), &weights.floats()))
+        scene.expect(y, Tolerance::of("ssm_conv", F32), || {
+            oracle::ssm_conv(&x.floats(), &weights.floats())
+        })
     }
 }
 
 fn convolved_rows() -> Vec<Convolved> {
-    let conv = |sequences, channels, taps, tokens| Convolved { sequences, channels, taps, tokens, view: View::Plain };
+    let conv = |sequences, channels, taps, tokens| Convolved {
+        sequences,
+        channels,
+        taps,
+        tokens,
+        view: View::Plain,
+    };
     let mut rows = vec![
         conv(1, 33, 4, 0),
         conv(0, 33, 4, 3),
@@ -47,7 +61,10 @@ fn convolved_rows() -> Vec<Convolved> {
         conv(2, 64, 4, 70),
         conv(1, 40, 9, 3),
     ];
-    rows.extend(View::ROWS_WHOLE.map(|view| Convolved { view, ..conv(3, 33, 4, 5) }));
+    rows.extend(View::ROWS_WHOLE.map(|view| Convolved {
+        view,
+        ..conv(3, 33, 4, 5)
+    }));
     rows
 }
 
@@ -75,13 +92,31 @@ impl Problem for DeltaNet {
         let (b, t, d, (hk, hv)) = (self.batch, self.tokens, self.width, self.heads);
         // Keys and queries of unit length, as models have them.
         let unit = 1.0 / (d as f64).sqrt();
-        let q = scene.input(&operand(F32, [b, t, hk, d]).via(self.view)).normals(unit)?;
-        let k = scene.input(&operand(F32, [b, t, hk, d]).via(self.view)).normals(unit)?;
-        let v = scene.input(&operand(F32, [b, t, hv, d]).via(self.view)).normals(1.0)?;
-        let g = scene.input(&operand(F32, [b, t, hv, if self.wide_decay { d } else { 1 }])).uniforms(-1.0, 0.0)?;
-        let beta = scene.input(&operand(F32, [b, t, hv]).via(self.beta_view)).uniforms(0.0, 1.0)?;
+        let q = scene
+            .input(&operand(F32, [b, t, hk, d]).via(self.view))
+            .normals(unit)?;
+        let k = scene
+            .input(&operand(F32, [b, t, hk, d]).via(self.view))
+            .normals(unit)?;
+        let v = scene
+            .input(&operand(F32, [b, t, hv, d]).via(self.view))
+            .normals(1.0)?;
+        let g = scene
+            .input(&operand(
+                F32,
+                [b, t, hv, if self.wide_decay { d } else { 1 }],
+            ))
+            .uniforms(-1.0, 0.0)?;
+        let beta = scene
+            .input(&operand(F32, [b, t, hv]).via(self.beta_view))
+            .uniforms(0.0, 1.0)?;
         let state = scene.state(&operand(F32, [b, hv, d, d])).normals(0.5)?;
-        let results = scene.push(GatedDeltaNet { snapshots: self.snapshots }, &[&q, &k, &v, &g, &beta, &state])?;
+        let results = scene.push(
+            GatedDeltaNet {
+                snapshots: self.snapshots,
+            },
+            &[&q, &k, &v, &g, &beta, &state],
+        )?;
         let answer = || {
             oracle::gated_delta_net(&DeltaNetInputs {
                 q: &q.floats(),
@@ -121,20 +156,47 @@ fn delta_rows() -> Vec<DeltaNet> {
         net(2, (1, 2), 128, 1),
         net(33, (1, 2), 32, 4),
         net(70, (2, 4), 16, 1),
-        DeltaNet { batch: 3, ..net(4, (2, 4), 16, 2) },
-        DeltaNet { batch: 0, ..net(4, (2, 4), 16, 2) },
-        DeltaNet { beta_view: View::Transposed, batch: 2, ..net(4, (2, 4), 16, 2) },
-        DeltaNet { beta_view: View::Columns, ..net(4, (2, 4), 16, 2) },
+        DeltaNet {
+            batch: 3,
+            ..net(4, (2, 4), 16, 2)
+        },
+        DeltaNet {
+            batch: 0,
+            ..net(4, (2, 4), 16, 2)
+        },
+        DeltaNet {
+            beta_view: View::Transposed,
+            batch: 2,
+            ..net(4, (2, 4), 16, 2)
+        },
+        DeltaNet {
+            beta_view: View::Columns,
+            ..net(4, (2, 4), 16, 2)
+        },
     ];
-    rows.extend(View::ROWS_WHOLE.map(|view| DeltaNet { view, batch: 2, ..net(4, (2, 4), 16, 6) }));
-    rows.extend([1, 7, 16, 33].map(|width| DeltaNet { wide_decay: true, batch: 2, ..net(5, (1, 2), width, 2) }));
+    rows.extend(View::ROWS_WHOLE.map(|view| DeltaNet {
+        view,
+        batch: 2,
+        ..net(4, (2, 4), 16, 6)
+    }));
+    rows.extend([1, 7, 16, 33].map(|width| DeltaNet {
+        wide_decay: true,
+        batch: 2,
+        ..net(5, (1, 2), width, 2)
+    }));
     rows
 }
 
 pub(super) fn family(stem: &str) -> Option<Family> {
     match stem {
         "ssm_conv" => {
-            let any = (0usize..4, 0usize..40, 1usize..6, 0usize..9, one_of(View::ROWS_WHOLE));
+            let any = (
+                0usize..4,
+                0usize..40,
+                1usize..6,
+                0usize..9,
+                one_of(View::ROWS_WHOLE),
+            );
             let any = any.prop_map(|(sequences, channels, taps, tokens, view)| Convolved {
                 sequences,
                 channels,
@@ -145,18 +207,25 @@ pub(super) fn family(stem: &str) -> Option<Family> {
             Some(Family::new(convolved_rows(), any))
         }
         "gated_delta_net" => {
-            let sizes = (0usize..3, 0usize..9, one_of([(1, 1), (2, 2), (1, 3), (2, 4)]), one_of([1usize, 4, 7, 16, 33]));
+            let sizes = (
+                0usize..3,
+                0usize..9,
+                one_of([(1, 1), (2, 2), (1, 3), (2, 4)]),
+                one_of([1usize, 4, 7, 16, 33]),
+            );
             let views = (one_of(View::ROWS_WHOLE), one_of(View::ALL));
             let any = (sizes, proptest::bool::ANY, 1usize..5, views).prop_map(
-                |((batch, tokens, heads, width), wide_decay, snapshots, (view, beta_view))| DeltaNet {
-                    batch,
-                    tokens,
-                    heads,
-                    width,
-                    wide_decay,
-                    snapshots,
-                    view,
-                    beta_view,
+                |((batch, tokens, heads, width), wide_decay, snapshots, (view, beta_view))| {
+                    DeltaNet {
+                        batch,
+                        tokens,
+                        heads,
+                        width,
+                        wide_decay,
+                        snapshots,
+                        view,
+                        beta_view,
+                    }
                 },
             );
             Some(Family::new(delta_rows(), any))

@@ -54,7 +54,11 @@ impl Ordered {
     /// A NaN at the end of the last row.
     fn refuse(&self, scene: &mut Scene, x: &Tensor, values: &Array) {
         let mut bad = values.clone();
-        let Some(last) = bad.data.last_mut().filter(|_| !matches!(self.x.view, View::Repeated(_))) else {
+        let Some(last) = bad
+            .data
+            .last_mut()
+            .filter(|_| !matches!(self.x.view, View::Repeated(_)))
+        else {
             return;
         };
         *last = f64::NAN;
@@ -78,12 +82,16 @@ impl Problem for Ordered {
         match self.kind {
             Kind::Top(k) => {
                 let results = scene.push(TopK { k }, &[&x])?;
-                scene.expect(results[0], Tolerance::of("top_k", DType::F32), || oracle::top_k(&x.floats(), k).0)?;
+                scene.expect(results[0], Tolerance::of("top_k", DType::F32), || {
+                    oracle::top_k(&x.floats(), k).0
+                })?;
                 scene.expect_ints(results[1], || oracle::top_k(&x.floats(), k).1)?;
             }
             Kind::Sort(order) => {
                 let y = scene.apply(Argsort { order }, &[&x])?;
-                scene.expect_ints(y, || oracle::argsort(&x.floats(), order == SortOrder::Descending))?;
+                scene.expect_ints(y, || {
+                    oracle::argsort(&x.floats(), order == SortOrder::Descending)
+                })?;
             }
             Kind::Max => {
                 let y = scene.apply(Argmax, &[&x])?;
@@ -96,13 +104,25 @@ impl Problem for Ordered {
 }
 
 fn rows(kinds: impl Fn(usize) -> Vec<Kind>) -> Vec<Ordered> {
-    let shapes: [&[usize]; 7] = [&[0, 7], &[1], &[7], &[3, 33], &[5, 257], &[2, 3, 2, 17], &[1, 1000]];
+    let shapes: [&[usize]; 7] = [
+        &[0, 7],
+        &[1],
+        &[7],
+        &[3, 33],
+        &[5, 257],
+        &[2, 3, 2, 17],
+        &[1, 1000],
+    ];
     let mut operands: Vec<Operand> = shapes.map(|shape| operand(DType::F32, shape)).into();
     operands.extend(View::ROWS_WHOLE.map(|view| operand(DType::F32, [3, 4, 33]).via(view)));
     let mut rows = Vec::new();
     for x in operands {
         for values in [Values::Normal, Values::Ties, Values::Infinite] {
-            rows.extend(kinds(x.from_end(0)).into_iter().map(|kind| Ordered { kind, x: x.clone(), values }));
+            rows.extend(kinds(x.from_end(0)).into_iter().map(|kind| Ordered {
+                kind,
+                x: x.clone(),
+                values,
+            }));
         }
     }
     rows
@@ -115,22 +135,60 @@ pub(super) fn family(stem: &str) -> Option<Family> {
         }
         x
     });
-    let any = (x, one_of([Values::Normal, Values::Ties]), 0usize..40, proptest::bool::ANY);
-    let order = |descending| if descending { SortOrder::Descending } else { SortOrder::Ascending };
+    let any = (
+        x,
+        one_of([Values::Normal, Values::Ties]),
+        0usize..40,
+        proptest::bool::ANY,
+    );
+    let order = |descending| {
+        if descending {
+            SortOrder::Descending
+        } else {
+            SortOrder::Ascending
+        }
+    };
     match stem {
         "top_k" => {
-            let kinds = |n: usize| [1, 2, 8, 33, 40, n].into_iter().filter(|k| *k <= n).map(Kind::Top).collect();
-            let any = any.prop_map(|(x, values, k, _)| Ordered { kind: Kind::Top(k % x.from_end(0) + 1), x, values });
+            let kinds = |n: usize| {
+                [1, 2, 8, 33, 40, n]
+                    .into_iter()
+                    .filter(|k| *k <= n)
+                    .map(Kind::Top)
+                    .collect()
+            };
+            let any = any.prop_map(|(x, values, k, _)| Ordered {
+                kind: Kind::Top(k % x.from_end(0) + 1),
+                x,
+                values,
+            });
             Some(Family::new(rows(kinds), any))
         }
         "argsort" => {
-            let kinds = |_| vec![Kind::Sort(SortOrder::Ascending), Kind::Sort(SortOrder::Descending)];
-            let any = any.prop_map(move |(x, values, _, down)| Ordered { kind: Kind::Sort(order(down)), x, values });
-            let empty = Ordered { kind: Kind::Sort(SortOrder::Ascending), x: operand(DType::F32, [3, 0]), values: Values::Normal };
+            let kinds = |_| {
+                vec![
+                    Kind::Sort(SortOrder::Ascending),
+                    Kind::Sort(SortOrder::Descending),
+                ]
+            };
+            let any = any.prop_map(move |(x, values, _, down)| Ordered {
+                kind: Kind::Sort(order(down)),
+                x,
+                values,
+            });
+            let empty = Ordered {
+                kind: Kind::Sort(SortOrder::Ascending),
+                x: operand(DType::F32, [3, 0]),
+                values: Values::Normal,
+            };
             Some(Family::new(rows(kinds).into_iter().chain([empty]), any))
         }
         "argmax" => {
-            let any = any.prop_map(|(x, values, ..)| Ordered { kind: Kind::Max, x, values });
+            let any = any.prop_map(|(x, values, ..)| Ordered {
+                kind: Kind::Max,
+                x,
+                values,
+            });
             Some(Family::new(rows(|_| vec![Kind::Max]), any))
         }
         _ => None,

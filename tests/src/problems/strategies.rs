@@ -44,10 +44,18 @@ pub(super) const WRITABLE: [DType; 9] = [
 ];
 
 /// Formats of a KV cache.
-pub(super) const KV: [DType; 5] = [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_0];
+pub(super) const KV: [DType; 5] = [
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::Q8_0,
+    DType::Q4_0,
+];
 
 /// One of a few values.
-pub(super) fn one_of<T: Clone + std::fmt::Debug + 'static>(values: impl Into<Vec<T>>) -> impl Strategy<Value = T> {
+pub(super) fn one_of<T: Clone + std::fmt::Debug + 'static>(
+    values: impl Into<Vec<T>>,
+) -> impl Strategy<Value = T> {
     select(values.into())
 }
 
@@ -63,7 +71,9 @@ pub(super) fn positive() -> impl Strategy<Value = usize> {
 
 /// A shape of few elements with this many axes.
 pub(super) fn shape(ranks: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = Vec<usize>> {
-    vec(size(), ranks).prop_filter("few elements", |shape| shape.iter().product::<usize>() <= 3000)
+    vec(size(), ranks).prop_filter("few elements", |shape| {
+        shape.iter().product::<usize>() <= 3000
+    })
 }
 
 /// An operand with one of these dtypes and views.
@@ -72,5 +82,6 @@ pub(super) fn any_operand(
     dtypes: impl Into<Vec<DType>>,
     views: impl Into<Vec<View>>,
 ) -> impl Strategy<Value = Operand> {
-    (one_of(dtypes), shape(ranks), one_of(views)).prop_map(|(dtype, shape, view)| operand(dtype, shape).via(view))
+    (one_of(dtypes), shape(ranks), one_of(views))
+        .prop_map(|(dtype, shape, view)| operand(dtype, shape).via(view))
 }

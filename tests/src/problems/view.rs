@@ -46,7 +46,11 @@ impl Problem for Views {
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
         let leaf = scene.input(&operand(self.dtype, self.shape.as_slice()));
-        let x = if self.dtype.is_int() { leaf.ids_below(1000) } else { leaf.normals(1.0) }?;
+        let x = if self.dtype.is_int() {
+            leaf.ids_below(1000)
+        } else {
+            leaf.normals(1.0)
+        }?;
         let (graph, mut y) = (&mut scene.graph, x.value);
         for step in &self.steps {
             y = match step {
@@ -64,7 +68,12 @@ impl Problem for Views {
 }
 
 fn rows(stem: &'static str) -> Vec<Views> {
-    let chain = |dtype, shape: &[usize], steps: &[Step]| Views { stem, dtype, shape: shape.into(), steps: steps.into() };
+    let chain = |dtype, shape: &[usize], steps: &[Step]| Views {
+        stem,
+        dtype,
+        shape: shape.into(),
+        steps: steps.into(),
+    };
     let plain = |shape: &[usize], step: Step| chain(DType::F32, shape, &[step]);
     let cut_heads = [Step::Slice(1, 4, 8), Step::Reshape(vec![5, 2, 4])];
     match stem {
@@ -86,7 +95,11 @@ fn rows(stem: &'static str) -> Vec<Views> {
             chain(DType::F16, &[17, 33], &[Step::Permute(vec![1, 0])]),
             chain(DType::I32, &[3, 2, 7], &[Step::Permute(vec![2, 0, 1])]),
             chain(DType::Q4_0, &[3, 2, 64], &[Step::Permute(vec![1, 0, 2])]),
-            chain(DType::F32, &[3, 5, 7], &[Step::Permute(vec![1, 2, 0]), Step::Permute(vec![1, 0, 2])]),
+            chain(
+                DType::F32,
+                &[3, 5, 7],
+                &[Step::Permute(vec![1, 2, 0]), Step::Permute(vec![1, 0, 2])],
+            ),
             chain(DType::F32, &[40, 70], &[Step::Permute(vec![1, 0])]),
         ],
         "slice" => vec![
@@ -94,18 +107,34 @@ fn rows(stem: &'static str) -> Vec<Views> {
             plain(&[7, 5], Step::Slice(0, 2, 0)),
             plain(&[7, 33], Step::Slice(1, 1, 31)),
             plain(&[3, 4, 5], Step::Slice(1, 1, 2)),
-            chain(DType::BF16, &[3, 9], &[Step::Slice(1, 3, 5), Step::Permute(vec![1, 0])]),
+            chain(
+                DType::BF16,
+                &[3, 9],
+                &[Step::Slice(1, 3, 5), Step::Permute(vec![1, 0])],
+            ),
             chain(DType::Q4_K, &[3, 512], &[Step::Slice(1, 256, 256)]),
-            chain(DType::F32, &[6, 6], &[Step::Slice(0, 1, 4), Step::Slice(1, 2, 3)]),
+            chain(
+                DType::F32,
+                &[6, 6],
+                &[Step::Slice(0, 1, 4), Step::Slice(1, 2, 3)],
+            ),
         ],
         _ => vec![
             plain(&[1], Step::Broadcast(vec![7])),
             plain(&[], Step::Broadcast(vec![3, 5])),
             plain(&[3, 1, 5], Step::Broadcast(vec![2, 3, 4, 5])),
             plain(&[1, 33], Step::Broadcast(vec![0, 33])),
-            chain(DType::F16, &[4, 1], &[Step::Broadcast(vec![4, 33]), Step::Permute(vec![1, 0])]),
+            chain(
+                DType::F16,
+                &[4, 1],
+                &[Step::Broadcast(vec![4, 33]), Step::Permute(vec![1, 0])],
+            ),
             chain(DType::Q8_0, &[1, 32], &[Step::Broadcast(vec![3, 32])]),
-            chain(DType::I32, &[2, 1, 3], &[Step::Slice(2, 1, 1), Step::Broadcast(vec![2, 5, 1])]),
+            chain(
+                DType::I32,
+                &[2, 1, 3],
+                &[Step::Slice(2, 1, 1), Step::Broadcast(vec![2, 5, 1])],
+            ),
         ],
     }
 }
@@ -114,8 +143,13 @@ fn rows(stem: &'static str) -> Vec<Views> {
 /// possible.
 fn any_views(stem: &'static str) -> impl Strategy<Value = Views> {
     let dtypes = one_of([DType::F32, DType::F16, DType::I32, DType::I64]);
-    (dtypes, shape(1..=4), vec((0usize..3, any::<[u8; 4]>()), 0..3), any::<[u8; 4]>()).prop_map(
-        move |(dtype, shape, kinds, choice)| {
+    (
+        dtypes,
+        shape(1..=4),
+        vec((0usize..3, any::<[u8; 4]>()), 0..3),
+        any::<[u8; 4]>(),
+    )
+        .prop_map(move |(dtype, shape, kinds, choice)| {
             let mut steps = Vec::new();
             let mut now = shape.clone();
             let mut push = |kind: usize, choice: [u8; 4]| {
@@ -123,7 +157,10 @@ fn any_views(stem: &'static str) -> impl Strategy<Value = Views> {
                 steps.push(step);
                 now = next;
             };
-            let last = ["permute", "slice", "broadcast", "reshape"].iter().position(|name| *name == stem).unwrap_or(0);
+            let last = ["permute", "slice", "broadcast", "reshape"]
+                .iter()
+                .position(|name| *name == stem)
+                .unwrap_or(0);
             if last == 3 {
                 push(3, choice);
             }
@@ -133,9 +170,13 @@ fn any_views(stem: &'static str) -> impl Strategy<Value = Views> {
             if last != 3 {
                 push(last, choice);
             }
-            Views { stem, dtype, shape, steps }
-        },
-    )
+            Views {
+                stem,
+                dtype,
+                shape,
+                steps,
+            }
+        })
 }
 
 /// A view of this shape, and the shape it shows.
@@ -157,16 +198,22 @@ fn step(kind: usize, choice: [usize; 4], shape: &[usize]) -> (Step, Vec<usize>) 
             (Step::Slice(axis, start, len), next)
         }
         2 => {
-            let mut next: Vec<usize> =
-                shape.iter().enumerate().map(|(i, &n)| if n == 1 { choice[i % 4] % 5 } else { n }).collect();
-            if rank < 5 && choice[3] % 2 == 0 {
+            let mut next: Vec<usize> = shape
+                .iter()
+                .enumerate()
+                .map(|(i, &n)| if n == 1 { choice[i % 4] % 5 } else { n })
+                .collect();
+            if rank < 5 && choice[3].is_multiple_of(2) {
                 next.insert(0, choice[2] % 4);
             }
             (Step::Broadcast(next.clone()), next)
         }
         _ => {
             let n: usize = shape.iter().product();
-            let divisor = (1..=n).filter(|d| n.is_multiple_of(*d)).nth(choice[0] % 4).unwrap_or(1);
+            let divisor = (1..=n)
+                .filter(|d| n.is_multiple_of(*d))
+                .nth(choice[0] % 4)
+                .unwrap_or(1);
             let next = vec![n / divisor, divisor];
             (Step::Reshape(next.clone()), next)
         }
@@ -174,6 +221,8 @@ fn step(kind: usize, choice: [usize; 4], shape: &[usize]) -> (Step, Vec<usize>) 
 }
 
 pub(super) fn family(stem: &str) -> Option<Family> {
-    let stem = ["reshape", "permute", "slice", "broadcast"].into_iter().find(|name| *name == stem)?;
+    let stem = ["reshape", "permute", "slice", "broadcast"]
+        .into_iter()
+        .find(|name| *name == stem)?;
     Some(Family::new(rows(stem), any_views(stem)))
 }

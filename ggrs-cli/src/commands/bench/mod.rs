@@ -28,13 +28,31 @@ pub(crate) struct Args {
     #[arg(short, long = "model", value_name = "MODEL.gguf")]
     more_models: Vec<PathBuf>,
     /// Tokens of the prefill tests; 0 for no such test
-    #[arg(short = 'p', long, value_name = "N", value_delimiter = ',', default_value = "512")]
+    #[arg(
+        short = 'p',
+        long,
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "512"
+    )]
     n_prompt: Vec<usize>,
     /// Tokens of the decode tests; 0 for no such test
-    #[arg(short = 'n', long, value_name = "N", value_delimiter = ',', default_value = "128")]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "128"
+    )]
     n_gen: Vec<usize>,
     /// Tokens in the context before a test
-    #[arg(short = 'd', long, value_name = "N", value_delimiter = ',', default_value = "0")]
+    #[arg(
+        short = 'd',
+        long,
+        value_name = "N",
+        value_delimiter = ',',
+        default_value = "0"
+    )]
     n_depth: Vec<usize>,
     /// How often each test is repeated
     #[arg(short, long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
@@ -49,13 +67,20 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
-    let mut paths: Vec<Option<&Path>> =
-        args.models.iter().chain(&args.more_models).map(|path| Some(path.as_path())).collect();
+    let mut paths: Vec<Option<&Path>> = args
+        .models
+        .iter()
+        .chain(&args.more_models)
+        .map(|path| Some(path.as_path()))
+        .collect();
     if paths.is_empty() {
         paths.push(None);
     }
     // All are opened before the first is measured: a wrong name is found at once.
-    let files = paths.into_iter().map(open_file).collect::<Result<Vec<_>, _>>()?;
+    let files = paths
+        .into_iter()
+        .map(open_file)
+        .collect::<Result<Vec<_>, _>>()?;
     let mut reporter = Reporter::new(args.output, &args.device, &args.context);
     for file in files {
         let facts = ModelFacts::read(&file);
@@ -80,8 +105,15 @@ impl Args {
         tests
     }
 
-    fn measure(&self, model: &Arc<Model>, test: Test, console: &Console) -> Result<Vec<std::time::Duration>, CliError> {
-        let options = self.context.session_options(Some(test.n_ctx()), self.device.precision);
+    fn measure(
+        &self,
+        model: &Arc<Model>,
+        test: Test,
+        console: &Console,
+    ) -> Result<Vec<std::time::Duration>, CliError> {
+        let options = self
+            .context
+            .session_options(Some(test.n_ctx()), self.device.precision);
         measure(model, test, &options, self.repetitions, console)
     }
 }

@@ -43,11 +43,18 @@ impl ModelFacts {
             let n_bytes = tensor.n_bytes().unwrap_or(0) as u64;
             bytes = bytes.saturating_add(n_bytes);
             n_params = n_params.saturating_add(tensor.n_elems() as u64);
-            *by_type.entry(tensor.ggml_type().name().unwrap_or("?")).or_insert(0u64) += n_bytes;
+            *by_type
+                .entry(tensor.ggml_type().name().unwrap_or("?"))
+                .or_insert(0u64) += n_bytes;
         }
         // The name decides between equals: the answer must not depend on the order of a hash map.
-        let most = by_type.into_iter().max_by_key(|(name, bytes)| (*bytes, *name));
-        let architecture: &str = file.metadata().require("general.architecture").unwrap_or("?");
+        let most = by_type
+            .into_iter()
+            .max_by_key(|(name, bytes)| (*bytes, *name));
+        let architecture: &str = file
+            .metadata()
+            .require("general.architecture")
+            .unwrap_or("?");
         Self {
             path: file.paths().next().map(PathBuf::from).unwrap_or_default(),
             kind: format!("{architecture} {}", most.map_or("?", |(name, _)| name)),
@@ -79,8 +86,14 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn new(facts: &ModelFacts, test: Test, samples: Vec<Duration>) -> Self {
         let n_if = |kind| if test.kind == kind { test.n_tokens } else { 0 };
-        let samples_ns: Vec<u64> = samples.iter().map(|s| u64::try_from(s.as_nanos()).unwrap_or(u64::MAX)).collect();
-        let samples_ts: Vec<f64> = samples.iter().map(|s| per_second(test.n_tokens, *s)).collect();
+        let samples_ns: Vec<u64> = samples
+            .iter()
+            .map(|s| u64::try_from(s.as_nanos()).unwrap_or(u64::MAX))
+            .collect();
+        let samples_ts: Vec<f64> = samples
+            .iter()
+            .map(|s| per_second(test.n_tokens, *s))
+            .collect();
         let ns: Vec<f64> = samples_ns.iter().map(|ns| *ns as f64).collect();
         let (avg_ns, stddev_ns) = mean_and_deviation(&ns);
         let (avg_ts, stddev_ts) = mean_and_deviation(&samples_ts);
@@ -195,7 +208,11 @@ impl Reporter {
             column("backend", 10, false),
             column("threads", 7, true),
         ];
-        columns.extend(self.unusual.iter().map(|(title, value)| column(title, title.len().max(value.len()), true)));
+        columns.extend(
+            self.unusual
+                .iter()
+                .map(|(title, value)| column(title, title.len().max(value.len()), true)),
+        );
         columns.extend([column("test", 16, true), column("t/s", 20, true)]);
         columns
     }
@@ -260,9 +277,14 @@ impl Reporter {
                     setup.n_threads.to_string(),
                 ];
                 cells.extend(self.unusual.iter().map(|(_, value)| value.clone()));
-                cells.extend([row.test.clone(), format!("{:.2} ± {:.2}", row.avg_ts, row.stddev_ts)]);
+                cells.extend([
+                    row.test.clone(),
+                    format!("{:.2} ± {:.2}", row.avg_ts, row.stddev_ts),
+                ]);
                 let columns = self.columns();
-                console.line(table_line(cells.iter().zip(&columns).map(|(cell, c)| pad(cell, c))))
+                console.line(table_line(
+                    cells.iter().zip(&columns).map(|(cell, c)| pad(cell, c)),
+                ))
             }
         };
         self.rows.push(row);
@@ -282,7 +304,11 @@ impl Reporter {
 
 fn pad(cell: &str, column: &Column) -> String {
     let width = column.width;
-    if column.is_number { format!("{cell:>width$}") } else { format!("{cell:width$}") }
+    if column.is_number {
+        format!("{cell:>width$}")
+    } else {
+        format!("{cell:width$}")
+    }
 }
 
 fn table_line(cells: impl Iterator<Item = String>) -> String {
@@ -291,7 +317,11 @@ fn table_line(cells: impl Iterator<Item = String>) -> String {
 
 /// A value for CSV: in quotes if it holds what separates values.
 fn csv_cell(cell: &str) -> String {
-    if cell.contains([',', '"', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+    if cell.contains([',', '"', '\n']) {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    } else {
+        cell.to_owned()
+    }
 }
 
 #[cfg(test)]

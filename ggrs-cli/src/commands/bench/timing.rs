@@ -103,7 +103,8 @@ pub(super) fn measure(
     let mut session = open_session(model, options)?;
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
     let n_vocab = TokenId::try_from(model.architecture().n_vocab()).unwrap_or(TokenId::MAX);
-    let mut random = |n: usize| -> Vec<TokenId> { (0..n).map(|_| rng.random_range(0..n_vocab)).collect() };
+    let mut random =
+        |n: usize| -> Vec<TokenId> { (0..n).map(|_| rng.random_range(0..n_vocab)).collect() };
     let bar = console.bar("measuring", Unit::Steps);
     bar.set_length(u64::from(repetitions));
     bar.set_message(test.to_string());

@@ -143,14 +143,14 @@ fn operands(
         Visibility::Mask => (Some(args.input(3)), Keys::Dense { n_keys: n_cells }),
         Visibility::Paged { block, window } => (
             None,
-            Keys::Paged(Pages {
+            Keys::Paged(Box::new(Pages {
                 positions: args.input(3),
                 slots: args.input(4),
                 table: args.input(5),
                 block,
                 window,
                 n_cells,
-            }),
+            })),
         ),
     };
     Operands {

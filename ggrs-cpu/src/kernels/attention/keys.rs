@@ -16,7 +16,6 @@ pub(super) struct Seen {
 }
 
 /// How keys are found.
-#[derive(Clone, Copy)]
 pub(super) enum Keys {
     /// A token sees all keys of its batch, in order.
     Dense {
@@ -24,11 +23,10 @@ pub(super) enum Keys {
         n_keys: usize,
     },
     /// Keys lie in pages.
-    Paged(Pages),
+    Paged(Box<Pages>),
 }
 
 /// A paged cache.
-#[derive(Clone, Copy)]
 pub(super) struct Pages {
     /// `[T]`.
     pub(super) positions: In,

@@ -4,7 +4,6 @@
 //! `choose` cuts the work, `kernel` hands it to threads and puts the results together, `unit` computes a piece, `keys`
 //! says which keys a query sees and where they lie.
 
-mod cache_rows;
 mod choose;
 mod kernel;
 mod keys;

@@ -4,15 +4,14 @@ use std::ops::Range;
 
 use ggrs_core::error::Fault;
 
-use super::cache_rows::CacheRows;
 use super::keys::Keys;
 use super::space::{BLOCK, Sizes, Space};
 use crate::isa::Isa;
+use crate::kernels::row_bytes::RowBytes;
 use crate::math::{self, Extent, Factor, Gathered, OnlineRows};
 use crate::view::In;
 
 /// The operands of attention. Dense ones have a batch axis; paged ones count as one batch.
-#[derive(Clone, Copy)]
 pub(super) struct Operands {
     pub(super) q: In,
     pub(super) k: In,
@@ -47,8 +46,8 @@ pub(super) struct Piece {
 /// A piece at work.
 pub(super) struct Unit<'a> {
     operands: &'a Operands,
-    keys: CacheRows<'a>,
-    values: CacheRows<'a>,
+    keys: RowBytes<'a>,
+    values: RowBytes<'a>,
     sizes: &'a Sizes,
     piece: Piece,
     isa: Isa,
@@ -63,7 +62,7 @@ struct Block {
 impl Block {
     /// Row `i` of the block; asks for that of the next one.
     #[inline(always)]
-    fn row<'a>(&self, of: CacheRows<'a>, i: usize, next: &Self) -> &'a [u8] {
+    fn row<'a>(&self, of: RowBytes<'a>, i: usize, next: &Self) -> &'a [u8] {
         if i < next.positions.len() {
             math::prefetch(of.row(next.rows.get(i).copied().unwrap_or(0)));
         }
@@ -85,8 +84,8 @@ impl<'a> Unit<'a> {
     pub(super) fn new(operands: &'a Operands, sizes: &'a Sizes, piece: Piece, isa: Isa) -> Self {
         Self {
             operands,
-            keys: CacheRows::new(&operands.k),
-            values: CacheRows::new(&operands.v),
+            keys: RowBytes::new(&operands.k),
+            values: RowBytes::new(&operands.v),
             sizes,
             piece,
             isa,

@@ -137,7 +137,7 @@ pub(crate) fn gated_delta_net(
     // 32 rows of 128 elements stay in the first cache.
     let band = [32, 16, 8, 4, 2, 1]
         .into_iter()
-        .find(|n| width % n == 0)
+        .find(|n| width.is_multiple_of(*n))
         .unwrap_or(1);
     let mut scratch = ScratchLayout::new();
     let space = scratch.table(request.n_threads(), width.saturating_mul(3 + band));

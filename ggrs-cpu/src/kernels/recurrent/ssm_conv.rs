@@ -7,6 +7,7 @@ use ggrs_core::{DType, Unsupported};
 
 use crate::isa::Isa;
 use crate::kernel::{Choice, Kernel, Request};
+use crate::kernels::row_bytes::RowBytes;
 use crate::math::{self, Gathered, Lanes, Task};
 use crate::part::Part;
 use crate::view::{Blocks, In, Out, ScratchLayout, Table};
@@ -60,13 +61,13 @@ const fn block_elems(n_taps: usize) -> usize {
 
 impl SsmConv {
     /// Turns columns `columns` of neighbouring rows of an F32 tensor, so that the rows' elements lie side by side.
-    fn turn(&self, from: &In, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]) {
+    fn turn(&self, from: RowBytes<'_>, rows: Range<usize>, columns: Range<usize>, out: &mut [f32]) {
         let (start, end) = (
             size_of::<f32>() * columns.start,
             size_of::<f32>() * columns.end,
         );
         let row = |i| {
-            let bytes = from.row_bytes(rows.start + i).get(start..end);
+            let bytes = from.row(rows.start + i).get(start..end);
             bytes.unwrap_or_default()
         };
         let to = Gathered {
@@ -87,17 +88,18 @@ impl Kernel for SsmConv {
         let n_taps = self.n_taps;
         let space = part.own.row(&self.space);
         let (block, weights) = space.split_at_mut(block_elems(n_taps));
+        let (x, w) = (RowBytes::new(&self.x), RowBytes::new(&self.weights));
         let mut share = part.work.even(Blocks::count(&self.out, n_tokens, CHANNELS));
         let units = share.units();
         let mut outs = share.blocks(&self.out, n_tokens, CHANNELS);
         for unit in units {
             let (sequence, channels) = outs.place(unit);
-            self.turn(&self.weights, channels.clone(), 0..n_taps, weights);
+            self.turn(w, channels.clone(), 0..n_taps, weights);
             let first_row = sequence * n_channels;
             let rows = first_row + channels.start..first_row + channels.end;
             for start in (0..n_tokens).step_by(TOKENS) {
                 let end = n_tokens.min(start + TOKENS);
-                self.turn(&self.x, rows.clone(), start..end + n_taps - 1, block);
+                self.turn(x, rows.clone(), start..end + n_taps - 1, block);
                 for t in start..end {
                     let first = (t - start) * CHANNELS;
                     let columns = block.get(first..first + n_taps * CHANNELS);

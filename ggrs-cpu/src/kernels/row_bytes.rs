@@ -1,21 +1,21 @@
-//! The bytes of keys and values, row by row.
+//! The bytes of many rows of one tensor, found faster than one by one through its strides.
 
 use ggrs_core::DType;
 
 use crate::view::In;
 
-/// Rows of keys or values.
+/// The gapless rows of a tensor.
 #[derive(Clone, Copy)]
-pub(super) struct CacheRows<'a> {
+pub(crate) struct RowBytes<'a> {
     view: &'a In,
     /// All rows, if they lie one behind the other: then a row is found without its strides.
     whole: &'a [u8],
     row_bytes: usize,
 }
 
-impl<'a> CacheRows<'a> {
+impl<'a> RowBytes<'a> {
     /// The rows of a tensor.
-    pub(super) fn new(view: &'a In) -> Self {
+    pub(crate) fn new(view: &'a In) -> Self {
         let gapless = view.grid().is_contiguous();
         Self {
             view,
@@ -25,13 +25,13 @@ impl<'a> CacheRows<'a> {
     }
 
     /// Their element type.
-    pub(super) const fn dtype(&self) -> DType {
+    pub(crate) const fn dtype(&self) -> DType {
         self.view.dtype()
     }
 
     /// The bytes of a row; empty behind the last one.
     #[inline(always)]
-    pub(super) fn row(&self, row: usize) -> &'a [u8] {
+    pub(crate) fn row(&self, row: usize) -> &'a [u8] {
         if self.whole.is_empty() {
             return self.view.row_bytes(row);
         }
