@@ -101,6 +101,7 @@ impl DType {
     ];
 
     /// The table: name, kind, elements per block, bytes per block (ggml-common.h).
+    #[inline]
     const fn row(self) -> Row {
         use DTypeKind::{Block, Float, Int};
         match self {
@@ -131,36 +132,43 @@ impl DType {
     }
 
     /// Scalar float, scalar integer or block.
+    #[inline]
     pub const fn kind(self) -> DTypeKind {
         self.row().kind
     }
 
     /// Elements in one block; 1 for scalars.
+    #[inline]
     pub const fn block_elems(self) -> usize {
         self.row().block_elems
     }
 
     /// Bytes in one block; the element's size for scalars. Never 0.
+    #[inline]
     pub const fn block_bytes(self) -> usize {
         self.row().block_bytes
     }
 
     /// Is this a scalar floating-point type?
+    #[inline]
     pub const fn is_float(self) -> bool {
         matches!(self.kind(), DTypeKind::Float)
     }
 
     /// Is this an integer type?
+    #[inline]
     pub const fn is_int(self) -> bool {
         matches!(self.kind(), DTypeKind::Int)
     }
 
     /// Is this a block format?
+    #[inline]
     pub const fn is_block(self) -> bool {
         matches!(self.kind(), DTypeKind::Block)
     }
 
     /// Bytes of a contiguous row of `elems` elements, or `None` if it does not end on a block or overflows.
+    #[inline]
     pub const fn row_bytes(self, elems: usize) -> Option<usize> {
         let Row {
             block_elems,

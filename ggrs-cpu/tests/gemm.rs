@@ -7,7 +7,7 @@
 
 use ggrs_core::DType;
 use ggrs_cpu::formats::dequantize_row;
-use ggrs_cpu::gemm::{Columns, GemmError, Inputs, Output, Routed, dot_f32, matmul};
+use ggrs_cpu::gemm::{Columns, GemmError, Inputs, Output, Routed, matmul};
 use ggrs_cpu::isa::Isa;
 use ggrs_cpu::pack::{
     ActivationGroup, PackedMatrix, QuantizedRows, TILE_ROWS, pack, packed_bytes,
@@ -503,27 +503,6 @@ fn an_activation_that_is_not_finite_shows_in_every_product() {
         let found = problem.run(isa);
         assert!(found[..16].iter().all(|x| x.is_finite()), "{isa}");
         assert!(found[16..].iter().all(|x| x.is_nan()), "{isa}");
-    }
-}
-
-#[test]
-fn dot_products_of_any_length() {
-    let mut random = Random(9);
-    for n in [0, 1, 63, 64, 65, 200, 1000] {
-        let a: Vec<f32> = (0..n).map(|_| random.normal()).collect();
-        let b: Vec<f32> = (0..n).map(|_| random.normal()).collect();
-        let expected: f64 = a
-            .iter()
-            .zip(&b)
-            .map(|(a, b)| f64::from(*a) * f64::from(*b))
-            .sum();
-        for isa in Isa::available() {
-            let found = f64::from(dot_f32(isa, &a, &b));
-            assert!(
-                (found - expected).abs() <= 1e-5 * (n as f64).sqrt(),
-                "{n} on {isa}: {found} is not {expected}"
-            );
-        }
     }
 }
 

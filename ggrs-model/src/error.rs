@@ -103,6 +103,17 @@ pub enum SessionError {
         /// The rule in words.
         rule: String,
     },
+    /// A dtype that keys and values cannot be kept as.
+    #[error(
+        "the KV type (--kv-type) cannot be {found}: it must be one of {}",
+        possible.iter().map(|d| d.name()).collect::<Vec<_>>().join(", ")
+    )]
+    KvType {
+        /// The type asked for.
+        found: DType,
+        /// What there is.
+        possible: &'static [DType],
+    },
     /// The KV cache does not fit.
     #[error(
         "the KV cache of {n_ctx} tokens ({kv}) needs {bytes} bytes; ask for a shorter context (--ctx) or a smaller KV type (--kv-type q8_0)"

@@ -82,13 +82,10 @@ impl Session {
             );
         }
         if !KV_DTYPES.contains(&options.kv_dtype) {
-            let names: Vec<&str> = KV_DTYPES.iter().map(|d| d.name()).collect();
-            let rule = format!("one of {}, not {}", names.join(", "), options.kv_dtype);
-            return setting(
-                "the KV type (--kv-type)",
-                options.kv_dtype.block_bytes(),
-                rule,
-            );
+            return Err(SessionError::KvType {
+                found: options.kv_dtype,
+                possible: &KV_DTYPES,
+            });
         }
         let n_batch = options.n_batch.min(n_ctx);
         let n_blocks = n_ctx.div_ceil(BLOCK);

@@ -177,7 +177,16 @@ impl Bindings {
             buffers.push(buffer);
         }
         for s in &plan.states {
-            buffers.push(find("state", &s.name, &s.desc, s.bytes)?);
+            let buffer = find("state", &s.name, &s.desc, s.bytes)?;
+            let earlier = plan
+                .states
+                .iter()
+                .zip(buffers.iter().skip(plan.weights.len()));
+            if let Some((first, _)) = earlier.into_iter().find(|(_, b)| Arc::ptr_eq(b, &buffer)) {
+                let (first, second) = (first.name.clone(), s.name.clone());
+                return Err(BindError::Shared { first, second });
+            }
+            buffers.push(buffer);
         }
         Ok(buffers)
     }

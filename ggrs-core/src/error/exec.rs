@@ -10,7 +10,7 @@ pub enum Fault {
     IndexOutOfRange {
         /// Which operand.
         role: &'static str,
-        /// Row of the id.
+        /// Row of the operand in which it stands: its axes but the last, flattened; for a vector the position.
         row: usize,
         /// The id.
         index: i64,
@@ -21,7 +21,7 @@ pub enum Fault {
     NotANumber {
         /// Which operand.
         role: &'static str,
-        /// Row of the NaN.
+        /// Row of the operand in which it stands: its axes but the last, flattened.
         row: usize,
     },
     /// A kernel thread panicked: a bug in GGRS, contained.

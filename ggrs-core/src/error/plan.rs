@@ -86,6 +86,14 @@ pub enum BindError {
         /// Bytes of the buffer.
         got: u64,
     },
+    /// One buffer for two states.
+    #[error("states \"{first}\" and \"{second}\" are bound to one buffer; give each its own")]
+    Shared {
+        /// A state.
+        first: String,
+        /// Another one over the same memory.
+        second: String,
+    },
     /// A weight kept in another form than the plan's kernels read.
     #[error("weight \"{name}\" is kept {found}, the plan wants it {wanted}; load it for this plan")]
     Form {

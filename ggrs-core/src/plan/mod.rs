@@ -15,9 +15,24 @@ use crate::device::{Precision, Route, WeightForm};
 use crate::passes::PassReport;
 use crate::{DeviceIdx, Graph, NodeId, TensorDesc, ValueId};
 
-/// What will run, where, with which kernel, in which memory.
+/// What will run, where, with which kernel, in which memory: its parts can be read and not changed.
+///
+/// Made only by [`plan`], so that devices may rely on it: places lie inside their memory, and values that live at the
+/// same time do not share any.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct Plan(PlanParts);
+
+impl std::ops::Deref for Plan {
+    type Target = PlanParts;
+
+    fn deref(&self) -> &PlanParts {
+        &self.0
+    }
+}
+
+/// The parts of a [`Plan`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanParts {
     /// The graph after the passes; ids in the plan are its ids.
     pub graph: Arc<Graph>,
     /// Exact or fast.

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::arena::{self, Request};
 use super::liveness::{Live, liveness};
-use super::{ConstantSlot, IoSlot, Place, Plan, Region, StateSlot, Step, WeightSlot};
+use super::{ConstantSlot, IoSlot, Place, Plan, PlanParts, Region, StateSlot, Step, WeightSlot};
 use crate::device::{Device, Precision, RouteRequest, WeightForm, WeightUse};
 use crate::ops::{Alias, LeafKind, Op};
 use crate::passes::PassSet;
@@ -202,7 +202,7 @@ pub fn plan(graph: &Graph, device: &dyn Device, options: &PlanOptions) -> Result
         })
         .collect();
 
-    Ok(Plan {
+    Ok(Plan(PlanParts {
         graph: Arc::new(graph),
         precision: options.precision,
         devices: vec![name],
@@ -215,7 +215,7 @@ pub fn plan(graph: &Graph, device: &dyn Device, options: &PlanOptions) -> Result
         outputs,
         constants,
         passes,
-    })
+    }))
 }
 
 fn storage_bytes(desc: &TensorDesc) -> u64 {
@@ -241,11 +241,16 @@ fn weight_slots(graph: &Graph, device: &dyn Device, precision: Precision) -> Vec
         .filter(|(_, kind, _)| **kind == LeafKind::Weight)
         .map(|(name, _, value)| {
             let desc = graph.desc(value).clone();
-            let form = device.weight_form(
-                &desc,
-                uses.get(&value).map_or(&[], Vec::as_slice),
-                precision,
-            );
+            // What is read back as an output must be as in the file.
+            let is_output = graph
+                .outputs()
+                .any(|(_, v)| graph.value(v).storage == value);
+            let uses = uses.get(&value).map_or(&[][..], Vec::as_slice);
+            let form = if is_output {
+                WeightForm::Native
+            } else {
+                device.weight_form(&desc, uses, precision)
+            };
             let bytes = device.weight_bytes(&desc, form);
             WeightSlot {
                 name: name.to_owned(),

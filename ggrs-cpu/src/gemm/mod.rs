@@ -6,7 +6,6 @@
 mod amx;
 mod blocks;
 mod dispatch;
-mod dot;
 mod error;
 mod float_kernel;
 mod integer_kernel;
@@ -21,7 +20,6 @@ mod product;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use amx::amx_is_available;
-pub use dot::dot_f32;
 pub use error::GemmError;
 pub use output::{Columns, Output, Routed};
 pub use product::{Inputs, matmul};

@@ -185,10 +185,10 @@ struct WriteCells {
 impl WriteCells {
     /// The cell of a token; `None` for padding.
     fn cell(&self, token: usize) -> Result<Option<usize>, Fault> {
-        let fault = |role, index, bound| {
+        let fault = |role, row, index, bound| {
             Err(Fault::IndexOutOfRange {
                 role,
-                row: token,
+                row,
                 index,
                 bound,
             })
@@ -199,14 +199,14 @@ impl WriteCells {
         }
         let (n_slots, n_blocks) = (self.table.grid().from_end(1), self.table.width());
         let Some(slot) = usize::try_from(slot).ok().filter(|s| *s < n_slots) else {
-            return fault("slots", slot, n_slots);
+            return fault("slots", token, slot, n_slots);
         };
         let (index, bound) = (
             self.positions.id(0, token),
             n_blocks.saturating_mul(self.block),
         );
         let Some(position) = usize::try_from(index).ok().filter(|p| *p < bound) else {
-            return fault("positions", index, bound);
+            return fault("positions", token, index, bound);
         };
         let index = self.table.id(slot, position / self.block);
         let cell = usize::try_from(index).ok().and_then(|b| {
@@ -215,7 +215,7 @@ impl WriteCells {
         });
         match cell {
             Some(cell) if cell < self.n_cells => Ok(Some(cell)),
-            _ => fault("page table", index, self.n_cells / self.block),
+            _ => fault("page table", slot, index, self.n_cells / self.block),
         }
     }
 }

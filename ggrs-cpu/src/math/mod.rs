@@ -1,6 +1,6 @@
 //! Arithmetic on rows of F32, vectorised for every instruction-set level: what kernels are made of.
 //!
-//! Everything is written once over [`Lanes`]; [`dispatch`] enters it with the level's instructions enabled. It must not
+//! Everything is written once over `Lanes`; `dispatch` enters it with the level's instructions enabled. It must not
 //! know tensors, strides, threads or ops beyond the names of the unary functions.
 
 mod exponential;
