@@ -108,6 +108,16 @@ fn cases() -> Vec<Case> {
     all
 }
 
+#[allow(clippy::print_stdout, reason = "the report of a benchmark")]
+fn report(roof: &Roof) {
+    println!(
+        "roofs: {:.1} GB/s, {:.0} GFLOP/s F32, {:.0} GOP/s int8",
+        roof.bytes_per_second / 1e9,
+        roof.f32_per_second / 1e9,
+        roof.int8_per_second / 1e9
+    );
+}
+
 fn ops(c: &mut Criterion) {
     let name: DeviceName = "cpu".parse().expect("a device name");
     let device = CpuBackend::from_env()
@@ -115,11 +125,11 @@ fn ops(c: &mut Criterion) {
         .expect("the CPU is always there");
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     let roof = Roof::measure(n_threads);
+    report(&roof);
     let mut group = c.benchmark_group("ops");
     for (name, small, large) in cases() {
-        let mut prepared = prepare(&*device, &*small, &*large).expect("the problem is right");
-        bench(&mut group, &name, prepared.work, &roof, || {
-            prepared.runner.run().expect("it runs")
+        bench(&mut group, &name, &roof, || {
+            prepare(&*device, &*small, &*large).expect("the problem is right")
         });
     }
     group.finish();

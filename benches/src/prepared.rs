@@ -19,6 +19,8 @@ pub struct Prepared {
     pub runner: Runner,
     /// What one run does.
     pub work: Work,
+    /// Are there weights in a block format?
+    pub quantised: bool,
     /// The kernel of the op that the problem is about.
     pub kernel: String,
 }
@@ -56,6 +58,7 @@ pub fn prepare(
         .unwrap_or_default();
     Ok(Prepared {
         runner,
+        quantised: plan.weights.iter().any(|w| w.desc.dtype.is_block()),
         work: Work {
             flops: cost.flops,
             bytes: cost.bytes,
