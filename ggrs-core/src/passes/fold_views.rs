@@ -73,7 +73,7 @@ enum Fold {
 
 /// Reshape of reshape is one reshape, if strides can still express it from the first value.
 fn reshape_of_reshape(view: &View<'_>, op: &Reshape, x: ValueId, out: ValueId) -> Option<Fold> {
-    let (inner, _) = view.producer(x);
+    let inner = view.producer(x);
     let (Op::Reshape(_), Some(&source)) = (&inner.op, inner.inputs.first()) else {
         return None;
     };
@@ -83,7 +83,7 @@ fn reshape_of_reshape(view: &View<'_>, op: &Reshape, x: ValueId, out: ValueId) -
 }
 
 fn permute_of_permute(view: &View<'_>, op: &Permute, x: ValueId) -> Option<Fold> {
-    let (inner, _) = view.producer(x);
+    let inner = view.producer(x);
     let (Op::Permute(first), Some(&source)) = (&inner.op, inner.inputs.first()) else {
         return None;
     };
@@ -98,7 +98,7 @@ fn permute_of_permute(view: &View<'_>, op: &Permute, x: ValueId) -> Option<Fold>
 /// Must the copy stay, because one of the two is written in place or the original is memory from outside?
 fn shared(view: &View<'_>, x: ValueId, out: ValueId) -> bool {
     let graph = view.graph;
-    let leaf = matches!(view.producer(graph.value(x).storage).0.op, Op::Leaf(_));
+    let leaf = matches!(view.producer(graph.value(x).storage).op, Op::Leaf(_));
     leaf || graph.values().iter().any(|v| {
         let written = graph.node(v.producer).op.spec().alias() == crate::ops::Alias::InPlace;
         written && (v.storage == out || v.storage == graph.value(x).storage)

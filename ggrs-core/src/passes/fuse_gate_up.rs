@@ -28,7 +28,7 @@ impl Pass for FuseGateUp {
             else {
                 continue;
             };
-            let (g, u) = (view.producer(gate).0, view.producer(up).0);
+            let (g, u) = (view.producer(gate), view.producer(up));
             let (op, inputs): (Op, SmallVec<[PatchValue; 4]>) =
                 match (&g.op, &g.inputs[..], &u.op, &u.inputs[..]) {
                     (Op::MatMul(_), &[wg, x], Op::MatMul(_), &[wu, y]) if x == y => (

@@ -28,7 +28,7 @@ impl Pass for FuseNormMul {
                 continue;
             };
             // The norm may stand on either side.
-            let norm_of = |v| match view.producer(v).0 {
+            let norm_of = |v| match view.producer(v) {
                 n if matches!(
                     n.op,
                     Op::RmsNorm(RmsNorm {

@@ -26,7 +26,7 @@ impl Pass for FuseRouter {
             else {
                 continue;
             };
-            let Some((gating, logits)) = gating(view.producer(probs).0) else {
+            let Some((gating, logits)) = gating(view.producer(probs)) else {
                 continue;
             };
             let desc = graph.desc(logits);

@@ -25,10 +25,9 @@ impl<'g> View<'g> {
         }
     }
 
-    /// The node that makes a value, and which of its outputs it is.
-    pub(super) fn producer(&self, value: ValueId) -> (&'g Node, usize) {
-        let info = self.graph.value(value);
-        (self.graph.node(info.producer), info.output)
+    /// The node that makes a value.
+    pub(super) fn producer(&self, value: ValueId) -> &'g Node {
+        self.graph.node(self.graph.value(value).producer)
     }
 
     /// The only node that uses a value, if it is used once and not an output.
@@ -48,7 +47,7 @@ impl<'g> View<'g> {
     pub(super) fn is_constant(&self, value: ValueId) -> bool {
         use crate::ops::LeafKind::{Constant, Weight};
         let storage = self.graph.value(value).storage;
-        match &self.producer(storage).0.op {
+        match &self.producer(storage).op {
             Op::Leaf(leaf) => matches!(leaf.kind, Weight | Constant(_)),
             _ => false,
         }

@@ -1,6 +1,6 @@
 //! Liveness: for each storage, the steps between which its memory must be kept.
 
-use crate::ops::{LeafKind, Op};
+use crate::ops::LeafKind;
 use crate::{Graph, NodeId};
 
 /// First and last step that touch a storage, inclusive.
@@ -46,14 +46,6 @@ pub(super) fn liveness(graph: &Graph, steps: &[NodeId]) -> Vec<Option<Live>> {
     for (_, v) in graph.outputs() {
         if let Some(l) = &mut live[graph.value(v).storage.index()] {
             l.last = end;
-        }
-    }
-    // A value that no step makes has no memory: its leaf was declared elsewhere.
-    for (i, v) in graph.values().iter().enumerate() {
-        if let Op::Leaf(leaf) = &graph.node(v.producer).op
-            && leaf.kind != LeafKind::Input
-        {
-            live[i] = None;
         }
     }
     live
