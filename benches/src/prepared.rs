@@ -37,6 +37,7 @@ pub fn prepare(
     let options = PlanOptions {
         precision: Precision::Fast,
         passes: PassSet::none(),
+        collectives: None,
     };
     match try_problem(&pose(small, true)?, device, &options) {
         Ok(Trial::Passed(_)) => {}

@@ -83,13 +83,14 @@ impl Problem for Experts {
             .ids(&ids)?;
         let tolerance = Tolerance::of(self.stem(), self.dtype);
         if !self.gated {
-            let y = scene.apply(MatMulId, &[&weights, &x, &ids])?;
+            let y = scene.apply(MatMulId::default(), &[&weights, &x, &ids])?;
             return scene.expect(y, tolerance, || {
                 oracle::matmul_id(&weights.floats(), &x.floats(), &ids.ints())
             });
         }
         let up = scene.weight(&bank).normals(0.05)?;
         let op = MatMulIdGlu {
+            window: None,
             kind: GluKind::Swiglu,
         };
         let y = scene.apply(op, &[&weights, &up, &x, &ids])?;

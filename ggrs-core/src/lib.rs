@@ -15,7 +15,9 @@ pub mod ops;
 pub mod passes;
 pub mod plan;
 mod real;
+mod role;
 mod shape;
+pub mod shard;
 
 pub use desc::TensorDesc;
 pub use dtype::{DType, DTypeKind};
@@ -26,4 +28,6 @@ pub use graph::{Graph, GraphBuilder, Node, Pages, Patch, PatchOp, PatchValue, Va
 pub use ids::{DeviceIdx, NodeId, SymbolId, ValueId};
 pub use layout::Layout;
 pub use real::Real;
+pub use role::{Cut, Link, Role, RoleKind, Stretch};
 pub use shape::{Dim, MAX_RANK, Shape, Symbol};
+pub use shard::{Sharding, Split};

@@ -1,5 +1,6 @@
 //! A plan with memory bound to it, ready to run. It must not know what kernels compute.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ggrs_core::device::{
@@ -9,7 +10,7 @@ use ggrs_core::device::{
 use ggrs_core::error::Fault;
 use ggrs_core::ops::{LeafKind, Op};
 use ggrs_core::plan::{Plan, Region, Step};
-use ggrs_core::{BindError, DeviceError, ExecError};
+use ggrs_core::{BindError, DeviceError, ExecError, ValueId};
 use smallvec::SmallVec;
 
 use crate::buffer::{CpuBuffer, Shared};
@@ -25,8 +26,8 @@ const SMALL_WORK: f64 = 65536.0;
 /// A compiled plan.
 pub(crate) struct CpuExecutable {
     memory: BoundMemory,
-    /// The kernel of each step, and whether the step is small.
-    choices: Vec<(Choice, bool)>,
+    /// The kernel of each step, and whether the step is small; `None` for exchanges, which run outside.
+    choices: Vec<Option<(Choice, bool)>>,
     /// The recording is the kernels over their memory.
     capture: Capture<Vec<Launch>>,
 }
@@ -80,7 +81,11 @@ impl CpuExecutable {
         let choices = plan
             .steps
             .iter()
-            .map(|step| memory.choose(step, machine))
+            .map(|step| {
+                (!step.is_exchange)
+                    .then(|| memory.choose(step, machine))
+                    .transpose()
+            })
             .collect::<Result<Vec<_>, _>>()?;
         // What could be wrong with a place shows here, not in the first run.
         memory.launches(&choices)?;
@@ -90,6 +95,16 @@ impl CpuExecutable {
             capture: Capture::default(),
         })
     }
+}
+
+/// Which of the launches are these steps; `None` if there is an exchange among them or they reach past the end.
+fn launches_of(choices: &[Option<(Choice, bool)>], steps: &Range<usize>) -> Option<Range<usize>> {
+    let inside = choices.get(steps.clone())?;
+    if inside.iter().any(Option::is_none) {
+        return None;
+    }
+    let before = choices.get(..steps.start)?.iter().flatten().count();
+    Some(before..before + steps.len())
 }
 
 /// All constants in one buffer, and where each begins.
@@ -167,7 +182,7 @@ impl BoundMemory {
     }
 
     /// The kernels of all steps over their memory.
-    fn launches(&self, choices: &[(Choice, bool)]) -> Result<Vec<Launch>, DeviceError> {
+    fn launches(&self, choices: &[Option<(Choice, bool)>]) -> Result<Vec<Launch>, DeviceError> {
         let find = |region| self.find(region);
         let places = Places {
             plan: &self.plan,
@@ -176,6 +191,7 @@ impl BoundMemory {
         };
         let steps = self.plan.steps.iter().zip(choices);
         steps
+            .filter_map(|(step, choice)| Some((step, choice.as_ref()?)))
             .map(|(step, (choice, is_small))| {
                 let kernel = places.kernel(step, choice)?;
                 Ok(Launch {
@@ -222,8 +238,12 @@ impl BoundMemory {
         })
     }
 
-    fn slice(&self, value: ggrs_core::ValueId) -> Option<BufferSlice> {
-        let (desc, place) = (self.plan.graph.desc(value), self.plan.place(value));
+    fn slice(&self, value: ValueId) -> Option<BufferSlice> {
+        let desc = &self.plan.graph.values().get(value.index())?.desc;
+        let place = self.plan.place(value);
+        if !desc.is_contiguous() {
+            return None;
+        }
         let (buffer, base) = self.buffer(place.region)?;
         let n_bytes = desc.bytes()? as u64;
         // An empty view may begin behind the end.
@@ -237,7 +257,16 @@ impl BoundMemory {
         whole.range(&self.device.name, offset, n_bytes).ok()
     }
 
-    fn fault(&self, (position, fault): (usize, Fault)) -> ExecError {
+    /// Steps that are past the end or among which is an exchange.
+    fn not_a_run(&self, steps: &Range<usize>) -> ExecError {
+        ExecError::Steps {
+            device: self.device.name.clone(),
+            steps: steps.clone(),
+            n_steps: self.plan.steps.len(),
+        }
+    }
+
+    fn fault(&self, position: usize, fault: Fault) -> ExecError {
         let Some(step) = self.plan.steps.get(position) else {
             let cause = fault.to_string();
             return DeviceError::Lost {
@@ -262,26 +291,26 @@ impl Executable for CpuExecutable {
         &self.memory.plan
     }
 
-    fn input(&self, index: usize) -> Option<BufferSlice> {
-        self.memory.slice(self.memory.plan.inputs.get(index)?.value)
+    fn value(&self, value: ValueId) -> Option<BufferSlice> {
+        self.memory.slice(value)
     }
 
-    fn output(&self, index: usize) -> Option<BufferSlice> {
-        self.memory
-            .slice(self.memory.plan.outputs.get(index)?.value)
-    }
-
-    fn run(&mut self) -> Result<(), ExecError> {
+    fn run(&mut self, steps: Range<usize>) -> Result<(), ExecError> {
         let Self {
             memory,
             choices,
             capture,
         } = self;
+        let launches = launches_of(choices, &steps).ok_or_else(|| memory.not_a_run(&steps))?;
         memory.check_generations()?;
         let mut gate = memory.device.gate();
         capture.run(
             || Ok(memory.launches(choices)?),
-            |launches| team::run(&mut gate.pool, launches).map_err(|failure| memory.fault(failure)),
+            |all| {
+                let run = all.get(launches).unwrap_or_default();
+                let failed = |(i, fault)| memory.fault(steps.start + i, fault);
+                team::run(&mut gate.pool, run).map_err(failed)
+            },
         )
     }
 

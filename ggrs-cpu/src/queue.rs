@@ -1,5 +1,6 @@
 //! The queue: transfers and runs, each done when its call returns. It must not know kernels.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ggrs_core::device::{BufferSlice, Executable, Fence, Queue};
@@ -73,8 +74,12 @@ impl Queue for CpuQueue {
         self.write(to, to.bytes, |target| target.fill(byte))
     }
 
-    fn submit(&mut self, executable: &mut dyn Executable) -> Result<Fence, ExecError> {
-        executable.run()?;
+    fn submit(
+        &mut self,
+        executable: &mut dyn Executable,
+        steps: Range<usize>,
+    ) -> Result<Fence, ExecError> {
+        executable.run(steps)?;
         self.submitted += 1;
         Ok(Fence(self.submitted))
     }

@@ -9,14 +9,19 @@ use crate::kernels::{
     rope, select, softmax,
 };
 
-/// The kernel for an op, or every candidate with its reason. Leaves and views run nothing and have none.
+/// The kernel for an op, or every candidate with its reason. Leaves and views run nothing and have none; neither
+/// have values that cross between devices, which others move.
 pub(crate) fn choose(request: &Request<'_>) -> Result<Choice, Unsupported> {
     match request.operands.op {
-        Op::Leaf(_) | Op::Reshape(_) | Op::Permute(_) | Op::Slice(_) | Op::Broadcast(_) => {
-            Err(Unsupported {
-                candidates: Vec::new(),
-            })
-        }
+        Op::Leaf(_)
+        | Op::Reshape(_)
+        | Op::Permute(_)
+        | Op::Slice(_)
+        | Op::Broadcast(_)
+        | Op::Send(_)
+        | Op::Receive(_) => Err(Unsupported {
+            candidates: Vec::new(),
+        }),
         Op::Contiguous(_) => movement::contiguous(request),
         Op::Cast(_) => movement::cast(request),
         Op::Concat(op) => movement::concat(op, request),

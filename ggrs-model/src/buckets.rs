@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use ggrs_core::Graph;
-use ggrs_core::device::{Bindings, Device, Runner};
+use ggrs_core::device::{Bindings, BufferSlice, BufferUse, Device, Queue, Runner};
+use ggrs_core::ops::LeafKind;
 use ggrs_core::plan::{PlanOptions, plan};
+use ggrs_core::{DeviceError, ExecError, Graph, TensorDesc};
 
 use crate::blocks::names;
 use crate::error::SessionError;
+use crate::model::Model;
 
 /// The smallest bucket that holds `n` tokens, at most `max`: 1, 2, 3, 4, 6, 8, 12, 16, 24, .. so that padding never
 /// exceeds a third of the step.
@@ -29,26 +31,117 @@ const KEPT: usize = 3;
 pub(crate) struct Steps {
     graph: Graph,
     device: Arc<dyn Device>,
+    queue: Box<dyn Queue>,
     options: PlanOptions,
     bindings: Bindings,
+    states: Vec<StateInfo>,
     /// Tokens, rows of logits, executable; the last used at the end.
     compiled: Vec<(usize, usize, Runner)>,
 }
 
+/// A state as the model sees it, whatever devices hold it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct StateInfo {
+    /// Its name in the graph.
+    pub(crate) name: String,
+    /// What it is as a whole.
+    pub(crate) desc: TensorDesc,
+}
+
 impl Steps {
+    /// Allocates the states of a model's graph. `no_room` makes the error of memory that is not there, given the bytes
+    /// of all states.
     pub(crate) fn new(
+        model: &Model,
         graph: Graph,
-        device: Arc<dyn Device>,
-        options: PlanOptions,
-        bindings: Bindings,
-    ) -> Self {
-        Self {
+        no_room: impl Fn(u64, DeviceError) -> SessionError,
+    ) -> Result<Self, SessionError> {
+        let device = Arc::clone(model.device());
+        let states: Vec<StateInfo> = graph
+            .leaves()
+            .filter(|(_, kind, _)| **kind == LeafKind::State)
+            .map(|(name, _, value)| StateInfo {
+                name: name.to_owned(),
+                desc: graph.desc(value).clone(),
+            })
+            .collect();
+        let bytes_of = |s: &StateInfo| s.desc.bytes().unwrap_or(usize::MAX) as u64;
+        let bytes = states
+            .iter()
+            .fold(0u64, |n, s| n.saturating_add(bytes_of(s)));
+        let free = device.memory().free;
+        if bytes > free {
+            let out_of_memory = DeviceError::OutOfMemory {
+                device: device.info().name.to_string(),
+                what: "the KV cache".to_owned(),
+                requested: bytes,
+                free,
+            };
+            return Err(no_room(bytes, out_of_memory));
+        }
+        let mut bindings = model.weights().clone();
+        for state in &states {
+            let buffer = device.alloc(bytes_of(state), BufferUse::State);
+            bindings.insert(&state.name, buffer.map_err(|e| no_room(bytes, e))?);
+        }
+        let queue = device.queue().map_err(|e| no_room(bytes, e))?;
+        Ok(Self {
             graph,
             device,
-            options,
+            queue,
+            options: model.plan_options().clone(),
             bindings,
+            states,
             compiled: Vec::new(),
-        }
+        })
+    }
+
+    /// The states, in the graph's order.
+    pub(crate) fn states(&self) -> &[StateInfo] {
+        &self.states
+    }
+
+    /// Reads bytes `start..` of a state, as many as `data` holds.
+    pub(crate) fn read_state(
+        &mut self,
+        name: &str,
+        start: u64,
+        data: &mut [u8],
+    ) -> Result<(), SessionError> {
+        let slice = self.state_slice(name, start, data.len())?;
+        Ok(self.queue.download(&slice, data)?)
+    }
+
+    /// Writes bytes `start..` of a state.
+    pub(crate) fn write_state(
+        &mut self,
+        name: &str,
+        start: u64,
+        data: &[u8],
+    ) -> Result<(), SessionError> {
+        let slice = self.state_slice(name, start, data.len())?;
+        Ok(self.queue.upload(&slice, data).map_err(ExecError::from)?)
+    }
+
+    fn state_slice(
+        &self,
+        name: &str,
+        start: u64,
+        bytes: usize,
+    ) -> Result<BufferSlice, SessionError> {
+        let Some(buffer) = self.bindings.get(name) else {
+            return Err(ExecError::NoSuch {
+                kind: "state",
+                name: name.to_owned(),
+                available: self.states.iter().map(|s| s.name.clone()).collect(),
+            }
+            .into());
+        };
+        let device = self.device.info().name.to_string();
+        let whole = BufferSlice::whole(Arc::clone(buffer));
+        Ok(whole
+            .range(&device, start, bytes as u64)
+            .map_err(ExecError::from)?)
     }
 
     /// The executable for a step of exactly `n_tokens` tokens and `n_out` rows of logits.

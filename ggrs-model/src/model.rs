@@ -69,6 +69,7 @@ impl Model {
         let options = PlanOptions {
             precision: options.precision,
             passes: options.passes,
+            collectives: None,
         };
 
         // One token's plan names every weight with the form the device wants it in.

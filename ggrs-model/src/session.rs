@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use ggrs_core::DType;
-use ggrs_core::device::BufferUse;
 
 use crate::arch::StepShape;
 use crate::blocks::{KV_DTYPES, names};
@@ -108,47 +107,15 @@ impl Session {
             },
         })?;
 
-        let mut bindings = model.weights().clone();
-        let states: Vec<(String, u64)> = graph
-            .leaves()
-            .filter(|(_, kind, _)| **kind == ggrs_core::ops::LeafKind::State)
-            .map(|(name, _, value)| {
-                (
-                    name.to_owned(),
-                    graph.desc(value).bytes().unwrap_or(usize::MAX) as u64,
-                )
-            })
-            .collect();
-        let bytes = states
-            .iter()
-            .fold(0u64, |sum, (_, b)| sum.saturating_add(*b));
-        let device = Arc::clone(model.device());
-        let no_room = |source| SessionError::Context {
+        let steps = Steps::new(model, graph, |bytes, source| SessionError::Context {
             n_ctx,
             kv: options.kv_dtype,
             bytes,
             source,
-        };
-        let free = device.memory().free;
-        if bytes > free {
-            let device = device.info().name.to_string();
-            let what = "the KV cache".to_owned();
-            return Err(no_room(ggrs_core::DeviceError::OutOfMemory {
-                device,
-                what,
-                requested: bytes,
-                free,
-            }));
-        }
-        for (name, bytes) in states {
-            bindings.insert(
-                name,
-                device.alloc(bytes, BufferUse::State).map_err(no_room)?,
-            );
-        }
+        })?;
         let table = 0..i32::try_from(n_blocks).unwrap_or(i32::MAX);
         Ok(Self {
-            steps: Steps::new(graph, device, model.plan_options().clone(), bindings),
+            steps,
             model: Arc::clone(model),
             tokens: Vec::new(),
             n_ctx,

@@ -61,6 +61,7 @@ fn every_covered_case_has_the_right_answer() {
                 let options = PlanOptions {
                     precision,
                     passes: PassSet::none(),
+                    collectives: None,
                 };
                 match try_problem(&posed, &*device, &options) {
                     Ok(Trial::Passed(nmse)) => {

@@ -55,6 +55,7 @@ fn layers_have_the_same_answer_with_and_without_each_pass() {
                     let options = PlanOptions {
                         precision,
                         passes: passes.clone(),
+                        collectives: None,
                     };
                     let plan =
                         plan(&posed.graph, &*device, &options).expect("the layer has a plan");
@@ -218,6 +219,7 @@ fn random_graphs_have_the_same_bits_with_and_without_passes() {
             let options = PlanOptions {
                 precision: Precision::Exact,
                 passes,
+                collectives: None,
             };
             outputs(&posed, &*device, &options).map_err(|why| TestCaseError::fail(why.to_string()))
         };

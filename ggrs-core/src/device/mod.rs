@@ -20,10 +20,13 @@ pub use route::{Precision, Route, RouteRequest, WeightUse};
 pub use runner::Runner;
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::plan::{Plan, WeightSlot};
-use crate::{BindError, DeviceError, ExecError, TensorDesc, Unsupported};
+use crate::plan::{Plan, PlanOptions, PlanParts, StateSlot, WeightSlot};
+use crate::{
+    BindError, DeviceError, ExecError, Graph, PlanError, TensorDesc, Unsupported, ValueId,
+};
 
 /// A family of devices: the CPU, CUDA, Vulkan.
 pub trait Backend: Send + Sync {
@@ -95,8 +98,19 @@ pub trait Device: Send + Sync {
     /// Bytes that a weight of this form takes.
     fn weight_bytes(&self, desc: &TensorDesc, form: WeightForm) -> u64;
 
+    /// Plans a bound graph. Asked through [`crate::plan::plan`], which has run the passes; devices made of several
+    /// override it.
+    fn plan(&self, graph: &Arc<Graph>, options: &PlanOptions) -> Result<PlanParts, PlanError> {
+        crate::plan::plan_one(graph, self, options)
+    }
+
     /// Memory of `bytes` bytes, zeroed.
     fn alloc(&self, bytes: u64, usage: BufferUse) -> Result<Arc<dyn Buffer>, DeviceError>;
+
+    /// Memory for a state of a plan, zeroed.
+    fn alloc_state(&self, slot: &StateSlot) -> Result<Arc<dyn Buffer>, DeviceError> {
+        self.alloc(slot.bytes, BufferUse::State)
+    }
 
     /// A weight in the plan's form. The source is in the file's layout.
     fn load_weight(
@@ -206,8 +220,12 @@ pub trait Queue: Send {
     /// Sets every byte.
     fn fill(&mut self, to: &BufferSlice, byte: u8) -> Result<(), DeviceError>;
 
-    /// Starts a run.
-    fn submit(&mut self, executable: &mut dyn Executable) -> Result<Fence, ExecError>;
+    /// Starts a run of some steps of the executable's plan.
+    fn submit(
+        &mut self,
+        executable: &mut dyn Executable,
+        steps: Range<usize>,
+    ) -> Result<Fence, ExecError>;
 
     /// Waits until everything up to the fence is done; reports what went wrong in it.
     fn wait(&mut self, fence: Fence) -> Result<(), ExecError>;
@@ -222,14 +240,12 @@ pub trait Executable: Send {
     /// The plan.
     fn plan(&self) -> &Arc<Plan>;
 
-    /// Where the value of an input is written before a run.
-    fn input(&self, index: usize) -> Option<BufferSlice>;
+    /// Where the bytes of a contiguous value lie; `None` if the value is strided or not of this plan.
+    fn value(&self, value: ValueId) -> Option<BufferSlice>;
 
-    /// Where the value of an output is read after a run.
-    fn output(&self, index: usize) -> Option<BufferSlice>;
-
-    /// Runs once on the calling queue's behalf. Called by the device's own queue.
-    fn run(&mut self) -> Result<(), ExecError>;
+    /// Runs these steps of the plan once; no exchange with another device may be among them. Called by the device's
+    /// own queue.
+    fn run(&mut self, steps: Range<usize>) -> Result<(), ExecError>;
 
     /// Where capture stands.
     fn capture_state(&self) -> CaptureState;

@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,7 +13,7 @@ use super::{
     RouteRequest, WeightForm, WeightSource, WeightUse,
 };
 use crate::plan::{Place, Plan, Region, WeightSlot};
-use crate::{BindError, DeviceError, ExecError, TensorDesc, Unsupported};
+use crate::{BindError, DeviceError, ExecError, TensorDesc, Unsupported, ValueId};
 
 /// The backend of the null device.
 #[derive(Clone, Copy, Debug)]
@@ -228,8 +229,12 @@ impl Queue for NullQueue {
         Ok(())
     }
 
-    fn submit(&mut self, executable: &mut dyn Executable) -> Result<Fence, ExecError> {
-        executable.run()?;
+    fn submit(
+        &mut self,
+        executable: &mut dyn Executable,
+        steps: Range<usize>,
+    ) -> Result<Fence, ExecError> {
+        executable.run(steps)?;
         self.submitted += 1;
         Ok(Fence(self.submitted))
     }
@@ -269,15 +274,11 @@ impl Executable for NullExecutable {
         &self.plan
     }
 
-    fn input(&self, index: usize) -> Option<BufferSlice> {
-        self.slice(self.plan.place(self.plan.inputs.get(index)?.value))
+    fn value(&self, value: ValueId) -> Option<BufferSlice> {
+        self.slice(*self.plan.places.get(value.index())?)
     }
 
-    fn output(&self, index: usize) -> Option<BufferSlice> {
-        self.slice(self.plan.place(self.plan.outputs.get(index)?.value))
-    }
-
-    fn run(&mut self) -> Result<(), ExecError> {
+    fn run(&mut self, steps: Range<usize>) -> Result<(), ExecError> {
         let names = self
             .plan
             .weights
@@ -292,11 +293,8 @@ impl Executable for NullExecutable {
         let plan = &self.plan;
         self.capture.run(
             || {
-                Ok(plan
-                    .steps
-                    .iter()
-                    .filter(|s| !s.route.kernel.is_empty())
-                    .count())
+                let steps = plan.steps.get(steps).unwrap_or_default();
+                Ok(steps.iter().filter(|s| !s.is_exchange).count())
             },
             |steps| {
                 std::hint::black_box(*steps);

@@ -59,6 +59,17 @@ pub struct Route {
     pub scratch_bytes: u64,
 }
 
+impl Route {
+    /// The route of a step that no device runs: data that moves between devices.
+    pub const fn outside(kernel: &'static str, reason: &'static str) -> Self {
+        Self {
+            kernel: Cow::Borrowed(kernel),
+            reason: Cow::Borrowed(reason),
+            scratch_bytes: 0,
+        }
+    }
+}
+
 /// One reader of a weight.
 #[derive(Clone, Copy, Debug)]
 pub struct WeightUse<'a> {

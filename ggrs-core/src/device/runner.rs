@@ -39,7 +39,7 @@ impl Runner {
     pub fn set(&mut self, name: &str, data: &[u8]) -> Result<(), ExecError> {
         let plan = Arc::clone(self.executable.plan());
         let index = plan.inputs.iter().position(|i| i.name == name);
-        let slice = index.and_then(|i| self.executable.input(i));
+        let slice = index.and_then(|i| self.executable.value(plan.inputs.get(i)?.value));
         let slice = slice
             .ok_or_else(|| no_such("input", name, plan.inputs.iter().map(|i| i.name.clone())))?;
         check(name, &slice, data.len())?;
@@ -48,7 +48,8 @@ impl Runner {
 
     /// Runs once and waits.
     pub fn run(&mut self) -> Result<(), ExecError> {
-        let fence = self.queue.submit(&mut *self.executable)?;
+        let steps = 0..self.executable.plan().steps.len();
+        let fence = self.queue.submit(&mut *self.executable, steps)?;
         self.queue.wait(fence)
     }
 
@@ -71,7 +72,7 @@ impl Runner {
         let plan = self.executable.plan();
         let index = plan.outputs.iter().position(|o| o.name == name);
         index
-            .and_then(|i| self.executable.output(i))
+            .and_then(|i| self.executable.value(plan.outputs.get(i)?.value))
             .ok_or_else(|| no_such("output", name, plan.outputs.iter().map(|o| o.name.clone())))
     }
 }

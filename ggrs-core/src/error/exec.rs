@@ -97,6 +97,16 @@ pub enum ExecError {
         /// What there is.
         available: Vec<String>,
     },
+    /// Steps that cannot run in one go.
+    #[error("{device}: steps {}..{} of {n_steps} cannot run in one go: run them through the scheduler, which moves data between devices", steps.start, steps.end)]
+    Steps {
+        /// The device.
+        device: String,
+        /// The steps asked for.
+        steps: std::ops::Range<usize>,
+        /// Steps of the plan.
+        n_steps: usize,
+    },
     /// A capture step out of turn.
     #[error("cannot {asked} while the capture is {state}")]
     Capture {

@@ -121,6 +121,30 @@ pub enum GraphError {
         /// Its maximum.
         max: usize,
     },
+    /// A role was given to something that is computed.
+    #[error("\"{name}\" is not a leaf: roles are of weights, states and inputs")]
+    NotALeaf {
+        /// The node.
+        name: String,
+    },
+    /// A way to cut a tensor that does not fit its shape.
+    #[error(
+        "\"{name}\" ({desc}) cannot be cut along axis {axis} as part of \"{group}\": its {positions} positions need a size of {needs}"
+    )]
+    Link {
+        /// The leaf.
+        name: String,
+        /// What it is.
+        desc: TensorDesc,
+        /// The group.
+        group: String,
+        /// The axis.
+        axis: usize,
+        /// Positions of the group.
+        positions: usize,
+        /// The size the axis would need; 0 if the positions do not divide.
+        needs: usize,
+    },
     /// A rewrite refers to something that is not there.
     #[error("pass \"{pass}\" rewrote \"{node}\" with {what}")]
     BadPatch {

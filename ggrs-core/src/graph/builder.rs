@@ -11,7 +11,7 @@ use super::topo::Dependencies;
 use super::{Graph, Node, ValueInfo};
 use crate::error::OperandInfo;
 use crate::ops::{Alias, LeafKind, Op, Operands, Outputs};
-use crate::{Dim, GraphError, NodeId, OpError, Symbol, SymbolId, TensorDesc, ValueId};
+use crate::{Dim, GraphError, NodeId, OpError, Role, Symbol, SymbolId, TensorDesc, ValueId};
 
 /// A value of a builder: what ops take and give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,6 +151,66 @@ impl GraphBuilder {
                 builder: self.tag,
             })
             .collect())
+    }
+
+    /// Adds an op under a name of its own, as when a part of one graph is built again in another.
+    ///
+    /// # Errors
+    /// A name that is taken, and what the op refuses.
+    #[track_caller]
+    pub fn push_named(
+        &mut self,
+        name: &str,
+        op: impl Into<Op>,
+        inputs: &[Value],
+    ) -> Result<SmallVec<[Value; 2]>, GraphError> {
+        let op = op.into();
+        let location = Location::caller();
+        if self.names.contains(name) {
+            return Err(GraphError::DuplicateName {
+                name: name.to_owned(),
+            });
+        }
+        for (i, v) in inputs.iter().enumerate() {
+            self.check_value(op.spec().stem(), i, *v, location)?;
+        }
+        let ids: SmallVec<[ValueId; 4]> = inputs.iter().map(|v| v.id).collect();
+        let outs = self.append(op, &ids, name.into(), location)?;
+        let builder = self.tag;
+        Ok(outs.into_iter().map(|id| Value { id, builder }).collect())
+    }
+
+    /// Says what a leaf is to its model, for placement and splitting.
+    ///
+    /// # Errors
+    /// A value of another builder or that is no leaf, a link that does not fit its shape.
+    #[track_caller]
+    pub fn describe(&mut self, leaf: Value, role: Role) -> Result<(), GraphError> {
+        self.check_value("describe", 0, leaf, Location::caller())?;
+        let producer = self.values.get(leaf.id.index()).map(|v| v.producer.index());
+        let Some(node) = producer.and_then(|p| self.nodes.get_mut(p)) else {
+            return Ok(());
+        };
+        let Op::Leaf(op) = &mut node.op else {
+            let name = node.name.to_string();
+            return Err(GraphError::NotALeaf { name });
+        };
+        for link in &role.links {
+            let found = op.desc.shape.dim(link.axis).and_then(Dim::fixed);
+            let needs = link.axis_size();
+            if found.is_none() || found != needs {
+                return Err(GraphError::Link {
+                    name: node.name.to_string(),
+                    desc: op.desc.clone(),
+                    group: link.group.to_string(),
+                    axis: link.axis,
+                    positions: link.positions,
+                    needs: needs.unwrap_or(0),
+                });
+            }
+        }
+        op.role = Arc::new(role);
+        Ok(())
     }
 
     /// Adds a leaf under a name of its own.

@@ -40,6 +40,7 @@ impl GraphBuilder {
             Op::Leaf(Leaf {
                 kind,
                 desc: TensorDesc::new(dtype, shape),
+                role: Arc::default(),
             }),
         )
     }
@@ -134,7 +135,7 @@ impl GraphBuilder {
     /// [`GetRows`].
     #[track_caller]
     pub fn get_rows(&mut self, table: Value, ids: Value) -> One {
-        self.one(GetRows, &[table, ids])
+        self.one(GetRows::default(), &[table, ids])
     }
 
     /// [`SetRows`]; the result is `dst` after the write.
@@ -324,7 +325,7 @@ impl GraphBuilder {
     /// [`MatMulId`].
     #[track_caller]
     pub fn matmul_id(&mut self, weights: Value, x: Value, ids: Value) -> One {
-        self.one(MatMulId, &[weights, x, ids])
+        self.one(MatMulId::default(), &[weights, x, ids])
     }
 
     /// [`MatMulIdGlu`].
@@ -337,7 +338,7 @@ impl GraphBuilder {
         x: Value,
         ids: Value,
     ) -> One {
-        self.one(MatMulIdGlu { kind }, &[gate, up, x, ids])
+        self.one(MatMulIdGlu { kind, window: None }, &[gate, up, x, ids])
     }
 
     /// [`RouteExperts`]: weights and ids.
@@ -423,7 +424,7 @@ impl GraphBuilder {
     /// [`Collective`] over `members` devices.
     #[track_caller]
     pub fn collective(&mut self, kind: CollectiveKind, members: usize, x: Value) -> One {
-        self.one(Collective { kind, members }, &[x])
+        self.one(Collective::even(kind, members), &[x])
     }
 }
 

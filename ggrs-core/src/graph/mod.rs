@@ -149,12 +149,12 @@ impl Graph {
         users
     }
 
-    /// Nodes whose work is seen outside: producers of outputs and writers of states.
+    /// Nodes whose work is seen outside: producers of outputs, writers of states, exchanges with other devices.
     pub(crate) fn roots(&self) -> impl Iterator<Item = NodeId> {
         let outputs = self.outputs.iter().map(|(_, v)| self.value(*v).producer);
         let writers = self
             .iter()
-            .filter(|(_, n)| self.writes_state(n))
+            .filter(|(_, n)| self.writes_state(n) || n.op.is_exchange())
             .map(|(id, _)| id);
         outputs.chain(writers)
     }

@@ -111,7 +111,7 @@ impl Graph {
                 let name = builder.derived_name(&node.name, new.op.spec().stem());
                 made.push(builder.append(new.op.clone(), &inputs, name, here)?);
             }
-            if !node.outputs.iter().all(|v| replaced[v.index()]) {
+            if node.outputs.is_empty() || !node.outputs.iter().all(|v| replaced[v.index()]) {
                 let inputs: Vec<ValueId> = node
                     .inputs
                     .iter()

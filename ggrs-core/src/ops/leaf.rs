@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::ops::operands::fresh;
 use crate::ops::{OpSpec, Operands, Outputs};
-use crate::{OpError, TensorDesc};
+use crate::{OpError, Role, TensorDesc};
 
 /// Where a leaf's data comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +45,8 @@ pub struct Leaf {
     pub kind: LeafKind,
     /// What it is; always contiguous.
     pub desc: TensorDesc,
+    /// What it is to its model.
+    pub role: Arc<Role>,
 }
 
 impl OpSpec for Leaf {

@@ -7,6 +7,7 @@ mod cache;
 mod collective;
 mod elementwise;
 mod glu;
+mod handover;
 mod leaf;
 mod matmul;
 mod moe;
@@ -18,18 +19,20 @@ mod reduce;
 mod rope;
 mod select;
 mod softmax;
+mod split;
 mod view;
 
 use smallvec::SmallVec;
 
 pub use attention::{Attention, Visibility};
 pub use cache::{CacheWrite, SetRows, Store};
-pub use collective::{Collective, CollectiveKind};
+pub use collective::{Collective, CollectiveKind, Share};
 pub use elementwise::{Binary, BinaryKind, Clamp, Scale, Unary, UnaryKind};
 pub use glu::{Glu, GluInput, GluKind};
+pub use handover::{Receive, Send};
 pub use leaf::{ConstData, Leaf, LeafKind};
 pub use matmul::{MatMul, MatMulGlu};
-pub use moe::{Gating, MatMulId, MatMulIdGlu, RouteExperts};
+pub use moe::{Gating, MatMulId, MatMulIdGlu, RouteExperts, Window};
 pub use movement::{Cast, Concat, Contiguous, GetRows};
 pub use norm::{AddRmsNorm, L2Norm, LayerNorm, RmsNorm};
 pub use operands::{Operand, Operands};
@@ -38,9 +41,10 @@ pub use reduce::{CumSum, Reduce, ReduceKind};
 pub use rope::{Rope, RopeMode, Yarn};
 pub use select::{Argmax, Argsort, SortOrder, TopK};
 pub use softmax::Softmax;
+pub use split::{SplitOperand, SplitRule};
 pub use view::{Broadcast, Permute, Reshape, Slice};
 
-use crate::{OpError, TensorDesc};
+use crate::{OpError, Shape, TensorDesc};
 
 /// Descriptions of an op's outputs.
 pub type Outputs = SmallVec<[TensorDesc; 2]>;
@@ -92,6 +96,24 @@ pub trait OpSpec {
         Alias::Fresh
     }
 
+    /// How the op runs on the members of a device made of several. Unless a family knows better, on whole values.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        SplitRule::replicated(ins.len(), outs.len())
+    }
+
+    /// The op that one member runs under `rule`, if its parameters differ from the whole op's: `ins` are the whole
+    /// operands, `outs` the shapes of the member's own results.
+    fn on_member(
+        &self,
+        member: usize,
+        rule: &SplitRule,
+        ins: &[&TensorDesc],
+        outs: &[Shape],
+    ) -> Option<Op> {
+        let _ = (member, rule, ins, outs);
+        None
+    }
+
     /// Parameters for dumps: name and value.
     fn params(&self) -> Vec<(&'static str, String)> {
         Vec::new()
@@ -112,6 +134,17 @@ pub(crate) fn elems(desc: &TensorDesc) -> f64 {
 /// Bytes of a tensor as a number for cost formulas.
 pub(crate) fn bytes(desc: &TensorDesc) -> f64 {
     number(desc.bytes())
+}
+
+impl Op {
+    /// Does it move data between devices? Such nodes run in their place in every member's order, whatever reads them.
+    pub fn is_exchange(&self) -> bool {
+        match self {
+            Self::Send(_) | Self::Receive(_) => true,
+            Self::Collective(c) => c.members > 1,
+            _ => false,
+        }
+    }
 }
 
 macro_rules! ops {
@@ -214,4 +247,8 @@ ops! {
     GatedDeltaNet,
     /// Communication between the members of a meta device.
     Collective,
+    /// A value that another device takes over.
+    Send,
+    /// A value that comes from another device.
+    Receive,
 }

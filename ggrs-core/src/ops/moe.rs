@@ -9,9 +9,41 @@ use crate::{DType, DTypeSet, Dim, OpError, Real, Shape, TensorDesc};
 /// Products with experts chosen per token: weights `[E, m, k]`, x `[T, n, k]` with `n` 1 or `n_used`, ids I32
 /// `[T, n_used]` -> F32 `[T, n_used, m]`: `out[t, j] = weights[ids[t, j]] @ x[t, min(j, n - 1)]`.
 ///
-/// An id outside `0..E` is a fault of the run.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct MatMulId;
+/// An id outside `0..E` is a fault of the run. With a [`Window`], the weights are some of the experts: ids of the
+/// others give zeros.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MatMulId {
+    /// Which experts the weights hold, if not all.
+    pub window: Option<Window>,
+}
+
+/// A table of which only some rows are held: rows `first..` of `total`. Ids in `0..total` that are not held give zeros;
+/// ids outside are a fault of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window {
+    /// The first row held.
+    pub first: usize,
+    /// Rows of the whole table.
+    pub total: usize,
+}
+
+impl Window {
+    /// The rows held must lie inside the table.
+    pub(crate) fn check(window: Option<Self>, held: Dim) -> Result<(), OpError> {
+        match window {
+            Some(w) if w.first.saturating_add(held.bound()) > w.total => Err(OpError::TooLarge {
+                what: "end of the rows held",
+                got: w.first.saturating_add(held.bound()),
+                max: w.total,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn params(window: Option<Self>) -> Option<(&'static str, String)> {
+        window.map(|w| ("window", format!("from {} of {}", w.first, w.total)))
+    }
+}
 
 fn product(weights: Operand<'_>, x: Operand<'_>, ids: Operand<'_>) -> Result<Shape, OpError> {
     let weights = weights
@@ -69,6 +101,7 @@ impl OpSpec for MatMulId {
 
     fn infer(&self, ins: &Operands<'_>) -> Result<Outputs, OpError> {
         let [weights, x, ids] = ins.exactly()?;
+        Window::check(self.window, weights.from_end(2))?;
         one(DType::F32, product(weights, x, ids)?)
     }
 
@@ -80,6 +113,10 @@ impl OpSpec for MatMulId {
         let (banks, rest) = ins.split_at(ins.len().min(1));
         routed_bytes(banks, rest, outs)
     }
+
+    fn params(&self) -> Vec<(&'static str, String)> {
+        Window::params(self.window).into_iter().collect()
+    }
 }
 
 /// `activation(gate product) * (up product)` with experts chosen per token: what the gate/up fusion makes.
@@ -87,6 +124,8 @@ impl OpSpec for MatMulId {
 pub struct MatMulIdGlu {
     /// The activation.
     pub kind: GluKind,
+    /// Which experts the weights hold, if not all; ids of the others give zeros.
+    pub window: Option<Window>,
 }
 
 impl OpSpec for MatMulIdGlu {
@@ -106,6 +145,7 @@ impl OpSpec for MatMulIdGlu {
     fn infer(&self, ins: &Operands<'_>) -> Result<Outputs, OpError> {
         let [gate, up, x, ids] = ins.exactly()?;
         let shape = product(gate, x, ids)?;
+        Window::check(self.window, gate.from_end(2))?;
         product(up, x, ids)?;
         same_weights(gate, up)?;
         one(DType::F32, shape)
@@ -121,7 +161,10 @@ impl OpSpec for MatMulIdGlu {
     }
 
     fn params(&self) -> Vec<(&'static str, String)> {
-        vec![("kind", self.kind.stem().to_owned())]
+        let kind = ("kind", self.kind.stem().to_owned());
+        std::iter::once(kind)
+            .chain(Window::params(self.window))
+            .collect()
     }
 }
 

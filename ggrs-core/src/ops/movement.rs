@@ -1,5 +1,6 @@
 //! Ops that move elements without computing: gapless copies, casts, joins, rows by id.
 
+use crate::ops::moe::Window;
 use crate::ops::operands::{fresh, one};
 use crate::ops::{OpSpec, Operands, Outputs, bytes, number};
 use crate::{DType, DTypeSet, Dim, OpError, Shape, TensorDesc};
@@ -148,9 +149,13 @@ impl OpSpec for Concat {
 /// Rows of `table` `[.., R, width]` picked by `ids` `[.., n]`: `[.., n, width]`; floats and blocks come out as F32,
 /// integers as they are. The axes before the last must agree or be 1 in `ids`.
 ///
-/// An id below 0 or not below `R` is a fault of the run.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct GetRows;
+/// An id below 0 or not below `R` is a fault of the run. With a [`Window`], the table holds some of the rows: ids of
+/// the others give zeros.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct GetRows {
+    /// Which rows the table holds, if not all.
+    pub window: Option<Window>,
+}
 
 impl OpSpec for GetRows {
     fn stem(&self) -> &'static str {
@@ -169,6 +174,7 @@ impl OpSpec for GetRows {
         let ids = ids
             .dtype(DTypeSet::Ids)?
             .rank(table.desc.rank() - 1, "one axis fewer than the table")?;
+        Window::check(self.window, table.from_end(1))?;
         batch_of_ids(&table.desc.shape, ids.shape())?;
         let n = ids.from_end(0);
         let mut dims = table.shape().leading(2).to_vec();

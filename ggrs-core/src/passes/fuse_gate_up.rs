@@ -35,11 +35,12 @@ impl Pass for FuseGateUp {
                         MatMulGlu { kind: *kind }.into(),
                         [wg, wu, x].into_iter().map(PatchValue::Old).collect(),
                     ),
-                    (Op::MatMulId(_), &[wg, x, ids], Op::MatMulId(_), &[wu, y, jds])
-                        if x == y && ids == jds =>
+                    (Op::MatMulId(g), &[wg, x, ids], Op::MatMulId(u), &[wu, y, jds])
+                        if x == y && ids == jds && g == u =>
                     {
+                        let (kind, window) = (*kind, g.window);
                         (
-                            MatMulIdGlu { kind: *kind }.into(),
+                            MatMulIdGlu { kind, window }.into(),
                             [wg, wu, x, ids].into_iter().map(PatchValue::Old).collect(),
                         )
                     }

@@ -23,6 +23,7 @@ impl Pass for MergeEqual {
                 .iter()
                 .any(|v| written[graph.value(*v).storage.index()]);
             let alone = matches!(node.op, Op::Leaf(_))
+                || node.op.is_exchange()
                 || node.op.spec().alias() == Alias::InPlace
                 || reads_written;
             // A result that is written later must stay a copy of its own.

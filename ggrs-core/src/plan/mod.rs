@@ -5,15 +5,18 @@
 mod arena;
 mod explain;
 mod liveness;
+mod members;
 mod planner;
+mod slots;
 
 use std::sync::Arc;
 
-pub use planner::{PlanOptions, plan};
+pub use members::{DeviceBytes, Shards};
+pub use planner::{PlanOptions, plan, plan_one};
 
 use crate::device::{Precision, Route, WeightForm};
 use crate::passes::PassReport;
-use crate::{DeviceIdx, Graph, NodeId, TensorDesc, ValueId};
+use crate::{DeviceIdx, Graph, NodeId, Sharding, TensorDesc, ValueId};
 
 /// What will run, where, with which kernel, in which memory: its parts can be read and not changed.
 ///
@@ -57,6 +60,10 @@ pub struct PlanParts {
     pub constants: Vec<ConstantSlot>,
     /// What the passes did.
     pub passes: Vec<PassReport>,
+    /// If the device is made of several: each member's own plan.
+    pub members: Vec<Arc<Plan>>,
+    /// If the device is made of several: for each value of the graph, how it lies over the members.
+    pub shardings: Vec<Sharding>,
 }
 
 /// One node on one device.
@@ -68,6 +75,9 @@ pub struct Step {
     pub device: DeviceIdx,
     /// With which kernel, and why.
     pub route: Route,
+    /// Does it move data between devices? Then the device does not run it: whoever runs the plan does, between two
+    /// runs of steps.
+    pub is_exchange: bool,
     /// Offset of the kernel's working memory in the device's arena.
     pub scratch_offset: u64,
 }
@@ -111,6 +121,8 @@ pub struct WeightSlot {
     pub bytes: u64,
     /// Where it is kept.
     pub device: DeviceIdx,
+    /// If the device is made of several: how it lies over the members, and their own slots.
+    pub shards: Option<Shards<WeightSlot>>,
 }
 
 /// A state.
@@ -126,6 +138,8 @@ pub struct StateSlot {
     pub bytes: u64,
     /// Where it is kept.
     pub device: DeviceIdx,
+    /// If the device is made of several: how it lies over the members, and their own slots.
+    pub shards: Option<Shards<StateSlot>>,
 }
 
 /// An input or output.

@@ -1,4 +1,4 @@
-//! The planner for one device: passes, weight forms, routes, liveness, offsets.
+//! The planner: passes, then for one device weight forms, routes, liveness, offsets.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,11 +7,12 @@ use smallvec::SmallVec;
 
 use super::arena::{self, Request};
 use super::liveness::{Live, liveness};
-use super::{ConstantSlot, IoSlot, Place, Plan, PlanParts, Region, StateSlot, Step, WeightSlot};
-use crate::device::{Device, Precision, RouteRequest, WeightForm, WeightUse};
-use crate::ops::{Alias, LeafKind, Op};
+use super::slots::{self, DEVICE, storage_bytes};
+use super::{Plan, PlanParts, Step};
+use crate::device::{Device, Precision, Route, RouteRequest, WeightForm};
+use crate::ops::{Alias, Op};
 use crate::passes::PassSet;
-use crate::{DeviceIdx, Graph, NodeId, PlanError, TensorDesc, ValueId};
+use crate::{Graph, NodeId, PlanError, ValueId};
 
 /// What a plan may do to the graph, and how exact it computes.
 #[derive(Clone, Debug, Default)]
@@ -20,9 +21,10 @@ pub struct PlanOptions {
     pub precision: Precision,
     /// The passes to run.
     pub passes: PassSet,
+    /// How collectives run that the device itself has no kernel for: set by a device made of several, which moves
+    /// their data between runs of steps.
+    pub collectives: Option<Route>,
 }
-
-const DEVICE: DeviceIdx = DeviceIdx(0);
 
 /// Plans a bound graph for one device.
 ///
@@ -36,174 +38,78 @@ pub fn plan(graph: &Graph, device: &dyn Device, options: &PlanOptions) -> Result
         });
     }
     let (graph, passes) = options.passes.run(graph)?;
+    let parts = device.plan(&Arc::new(graph), options)?;
+    Ok(Plan(PlanParts { passes, ..parts }))
+}
+
+/// Plans a graph for a device that is not made of others: what [`Device::plan`] does unless a device knows better.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn plan_one<D: Device + ?Sized>(
+    graph: &Arc<Graph>,
+    device: &D,
+    options: &PlanOptions,
+) -> Result<PlanParts, PlanError> {
     let name = device.info().name.to_string();
-
-    let weights = weight_slots(&graph, device, options.precision);
+    let weights = slots::weight_slots(graph, device, options.precision);
     let forms: HashMap<ValueId, WeightForm> = weights.iter().map(|w| (w.value, w.form)).collect();
-
     let runs: Vec<NodeId> = graph
         .iter()
         .filter(|(_, n)| !matches!(n.op, Op::Leaf(_)) && n.op.spec().alias() != Alias::View)
         .map(|(id, _)| id)
         .collect();
-    let mut routes = Vec::with_capacity(runs.len());
-    for id in &runs {
-        let node = graph.node(*id);
-        let (inputs, outputs) = graph.io(node);
-        let forms: SmallVec<[Option<WeightForm>; 4]> = node
-            .inputs
-            .iter()
-            .map(|v| forms.get(&graph.value(*v).storage).copied())
-            .collect();
-        let request = RouteRequest {
-            op: &node.op,
-            inputs: &inputs,
-            forms: &forms,
-            outputs: &outputs,
-            precision: options.precision,
-        };
-        routes.push(
-            device
-                .route(&request)
-                .map_err(|source| PlanError::Unsupported {
-                    op: node.op.spec().stem(),
-                    node: node.name.to_string(),
-                    device: name.clone(),
-                    operands: inputs.iter().map(ToString::to_string).collect(),
-                    source,
-                })?,
-        );
-    }
+    let routes = runs
+        .iter()
+        .map(|id| route(graph, *id, device, &name, &forms, options))
+        .collect::<Result<Vec<_>, _>>()?;
 
     let limits = device.limits();
-    let lives = liveness(&graph, &runs);
-    let mut owners: Vec<ValueId> = Vec::new();
-    let mut requests: Vec<Request> = Vec::new();
-    for (i, live) in lives.iter().enumerate() {
-        if let Some(live) = live {
-            let value = ValueId::from_index(i);
-            owners.push(value);
-            requests.push(Request {
-                live: *live,
-                bytes: storage_bytes(graph.desc(value)),
-            });
-        }
-    }
-    let n_values = requests.len();
-    for (step, route) in routes.iter().enumerate() {
-        requests.push(Request {
-            live: Live {
-                first: step,
-                last: step,
-            },
-            bytes: route.scratch_bytes,
-        });
-    }
-    let (offsets, arena) = arena::assign(&requests, limits.alignment_bytes.max(1));
-    if arena > limits.max_buffer_bytes {
-        return Err(too_large(
-            &graph,
-            name,
-            arena,
-            limits.max_buffer_bytes,
-            &owners,
-        ));
-    }
-
-    let leaf = |wanted: fn(&LeafKind) -> bool| graph.leaves().filter(move |(_, k, _)| wanted(k));
-    let states: Vec<StateSlot> = leaf(|k| *k == LeafKind::State)
-        .map(|(name, _, value)| {
-            let desc = graph.desc(value).clone();
-            StateSlot {
-                name: name.to_owned(),
-                value,
-                bytes: storage_bytes(&desc),
-                desc,
-                device: DEVICE,
-            }
-        })
-        .collect();
-    let constants: Vec<ConstantSlot> = leaf(|k| matches!(k, LeafKind::Constant(_)))
-        .map(|(_, _, value)| ConstantSlot {
-            value,
-            node: graph.value(value).producer,
-            bytes: storage_bytes(graph.desc(value)),
-        })
-        .collect();
-    let io = |name: &str, value: ValueId| IoSlot {
-        name: name.to_owned(),
-        value,
-        desc: graph.desc(value).clone(),
-    };
-    let inputs = leaf(|k| *k == LeafKind::Input)
-        .map(|(n, _, v)| io(n, v))
-        .collect();
-    let outputs = graph.outputs().map(|(n, v)| io(n, v)).collect();
-
-    // Every storage gets its place, every view its storage's.
-    let mut storages: HashMap<ValueId, Place> = HashMap::new();
-    for ((value, offset), request) in owners.iter().zip(&offsets).zip(&requests) {
-        storages.insert(
-            *value,
-            Place {
-                region: Region::Arena(DEVICE),
-                offset: *offset,
-                bytes: request.bytes,
-            },
-        );
-    }
-    let outside = weights
+    let lives = liveness(graph, &runs);
+    let (owners, mut requests): (Vec<ValueId>, Vec<Request>) = lives
         .iter()
         .enumerate()
-        .map(|(i, w)| (w.value, Region::Weight(i), w.bytes));
-    let outside = outside.chain(
-        states
-            .iter()
-            .enumerate()
-            .map(|(i, s)| (s.value, Region::State(i), s.bytes)),
-    );
-    let outside = outside.chain(
-        constants
-            .iter()
-            .enumerate()
-            .map(|(i, c)| (c.value, Region::Constant(i), c.bytes)),
-    );
-    storages.extend(outside.map(|(value, region, bytes)| {
-        (
-            value,
-            Place {
-                region,
-                offset: 0,
-                bytes,
-            },
-        )
+        .filter_map(|(i, live)| {
+            let value = ValueId::from_index(i);
+            let bytes = storage_bytes(graph.desc(value));
+            live.map(|live| (value, Request { live, bytes }))
+        })
+        .unzip();
+    let n_values = requests.len();
+    requests.extend(routes.iter().enumerate().map(|(step, (route, _))| Request {
+        live: Live {
+            first: step,
+            last: step,
+        },
+        bytes: route.scratch_bytes,
     }));
-    let nowhere = Place {
-        region: Region::Arena(DEVICE),
-        offset: 0,
-        bytes: 0,
-    };
-    let places = graph
-        .values()
-        .iter()
-        .map(|v| storages.get(&v.storage).copied().unwrap_or(nowhere))
-        .collect();
+    let (offsets, arena) = arena::assign(&requests, limits.alignment_bytes.max(1));
+    if arena > limits.max_buffer_bytes {
+        let max = limits.max_buffer_bytes;
+        return Err(too_large(graph, name, arena, max, &owners));
+    }
 
+    let states = slots::state_slots(graph);
+    let constants = slots::constant_slots(graph);
+    let in_arena = owners.into_iter().zip(&offsets).zip(&requests);
+    let in_arena = in_arena.map(|((value, offset), request)| (value, *offset, *request));
+    let places = slots::places(graph, in_arena, &weights, &states, &constants);
     let scratch = offsets.get(n_values..).unwrap_or_default();
     let steps = runs
         .iter()
         .zip(routes)
         .zip(scratch)
-        .map(|((node, route), offset)| Step {
+        .map(|((node, (route, is_exchange)), offset)| Step {
             node: *node,
             device: DEVICE,
             route,
+            is_exchange,
             scratch_offset: *offset,
         })
         .collect();
 
-    Ok(Plan(PlanParts {
-        graph: Arc::new(graph),
+    Ok(PlanParts {
+        graph: Arc::clone(graph),
         precision: options.precision,
         devices: vec![name],
         steps,
@@ -211,57 +117,55 @@ pub fn plan(graph: &Graph, device: &dyn Device, options: &PlanOptions) -> Result
         arenas: vec![arena],
         weights,
         states,
-        inputs,
-        outputs,
+        inputs: slots::input_slots(graph),
+        outputs: slots::output_slots(graph),
         constants,
-        passes,
-    }))
+        passes: Vec::new(),
+        members: Vec::new(),
+        shardings: Vec::new(),
+    })
 }
 
-fn storage_bytes(desc: &TensorDesc) -> u64 {
-    desc.bytes().unwrap_or(0) as u64
-}
-
-/// The form of each weight. A weight that several ops read, or that is read through a view, must suit all of them:
-/// the device is asked once with all its uses.
-fn weight_slots(graph: &Graph, device: &dyn Device, precision: Precision) -> Vec<WeightSlot> {
-    let mut uses: HashMap<ValueId, Vec<WeightUse<'_>>> = HashMap::new();
-    for node in graph.nodes() {
-        for (operand, v) in node.inputs.iter().enumerate() {
-            uses.entry(graph.value(*v).storage)
-                .or_default()
-                .push(WeightUse {
-                    op: &node.op,
-                    operand,
-                });
-        }
+/// The kernel of a node, and whether the node is an exchange that runs outside of the device.
+fn route<D: Device + ?Sized>(
+    graph: &Graph,
+    id: NodeId,
+    device: &D,
+    name: &str,
+    forms: &HashMap<ValueId, WeightForm>,
+    options: &PlanOptions,
+) -> Result<(Route, bool), PlanError> {
+    let node = graph.node(id);
+    if matches!(node.op, Op::Send(_) | Op::Receive(_)) {
+        return Ok((
+            Route::outside(node.op.spec().stem(), "copied between devices"),
+            true,
+        ));
     }
-    graph
-        .leaves()
-        .filter(|(_, kind, _)| **kind == LeafKind::Weight)
-        .map(|(name, _, value)| {
-            let desc = graph.desc(value).clone();
-            // What is read back as an output must be as in the file.
-            let is_output = graph
-                .outputs()
-                .any(|(_, v)| graph.value(v).storage == value);
-            let uses = uses.get(&value).map_or(&[][..], Vec::as_slice);
-            let form = if is_output {
-                WeightForm::Native
-            } else {
-                device.weight_form(&desc, uses, precision)
-            };
-            let bytes = device.weight_bytes(&desc, form);
-            WeightSlot {
-                name: name.to_owned(),
-                value,
-                desc,
-                form,
-                bytes,
-                device: DEVICE,
-            }
-        })
-        .collect()
+    let (inputs, outputs) = graph.io(node);
+    let forms: SmallVec<[Option<WeightForm>; 4]> = node
+        .inputs
+        .iter()
+        .map(|v| forms.get(&graph.value(*v).storage).copied())
+        .collect();
+    let request = RouteRequest {
+        op: &node.op,
+        inputs: &inputs,
+        forms: &forms,
+        outputs: &outputs,
+        precision: options.precision,
+    };
+    match (device.route(&request), &options.collectives) {
+        (Ok(route), _) => Ok((route, false)),
+        (Err(_), Some(route)) if node.op.is_exchange() => Ok((route.clone(), true)),
+        (Err(source), _) => Err(PlanError::Unsupported {
+            op: node.op.spec().stem(),
+            node: node.name.to_string(),
+            device: name.to_owned(),
+            operands: inputs.iter().map(ToString::to_string).collect(),
+            source,
+        }),
+    }
 }
 
 fn too_large(graph: &Graph, device: String, need: u64, have: u64, owners: &[ValueId]) -> PlanError {

@@ -117,6 +117,7 @@ fn check(
             let options = PlanOptions {
                 precision,
                 passes: PassSet::none(),
+                collectives: None,
             };
             match (try_problem(&posed, &**device, &options), excuse) {
                 (Ok(Trial::Passed(_)), None) | (Ok(Trial::Refused(_)), Some(_)) => {}

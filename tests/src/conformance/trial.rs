@@ -148,10 +148,9 @@ impl<'a> Bench<'a> {
         }
         let mut runner = Runner::new(device, plan, &bindings)?;
         let executable = runner.executable();
-        let ins = (0..plan.inputs.len()).filter_map(|i| executable.input(i));
-        let outs = (0..plan.outputs.len()).filter_map(|i| executable.output(i));
-        let arena = ins
-            .chain(outs)
+        let slots = plan.inputs.iter().chain(&plan.outputs);
+        let arena = slots
+            .filter_map(|slot| executable.value(slot.value))
             .map(|slice| slice.buffer)
             .find(|buffer| buffer.usage() == BufferUse::Arena);
         let arena = arena.map(BufferSlice::whole);
@@ -268,8 +267,8 @@ impl<'a> Bench<'a> {
                 return Err(Misdeed::ArenaHit { offset }.into());
             }
         }
-        for (i, slot) in self.plan.inputs.iter().enumerate() {
-            let Some(slice) = self.runner.executable().input(i) else {
+        for slot in &self.plan.inputs {
+            let Some(slice) = self.runner.executable().value(slot.value) else {
                 continue;
             };
             let now = self.download(slice)?;

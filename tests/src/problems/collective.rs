@@ -18,24 +18,14 @@ struct Exchange {
 
 impl Problem for Exchange {
     fn stem(&self) -> &'static str {
-        Collective {
-            kind: self.kind,
-            members: self.members,
-        }
-        .stem()
+        Collective::even(self.kind, self.members).stem()
     }
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
         let x = scene
             .input(&operand(DType::F32, self.shape.as_slice()))
             .normals(1.0)?;
-        let y = scene.apply(
-            Collective {
-                kind: self.kind,
-                members: self.members,
-            },
-            &[&x],
-        )?;
+        let y = scene.apply(Collective::even(self.kind, self.members), &[&x])?;
         scene.expect(y, Tolerance::of(self.stem(), DType::F32), || {
             // The other members hold the same.
             let parts = vec![x.floats(); self.members];
@@ -60,7 +50,7 @@ fn kind(stem: &str, axis: usize) -> Option<CollectiveKind> {
     ];
     kinds
         .into_iter()
-        .find(|&kind| Collective { kind, members: 1 }.stem() == stem)
+        .find(|&kind| Collective::even(kind, 1).stem() == stem)
 }
 
 pub(super) fn family(stem: &str) -> Option<Family> {

@@ -95,7 +95,10 @@ impl Problem for Experts {
                     ..self.weights.clone()
                 })
                 .normals(0.3)?;
-            let y = scene.apply(MatMulIdGlu { kind }, &[&weights, &up, &x, &ids])?;
+            let y = scene.apply(
+                MatMulIdGlu { kind, window: None },
+                &[&weights, &up, &x, &ids],
+            )?;
             let tolerance = Tolerance::Op {
                 stem: "matmul_id_glu",
                 dtypes: vec![weights.dtype(), dtype],
@@ -104,7 +107,7 @@ impl Problem for Experts {
                 oracle::glu_split(kinds::glu(kind), &product(&weights), &product(&up))
             })?;
         } else {
-            let y = scene.apply(MatMulId, &[&weights, &x, &ids])?;
+            let y = scene.apply(MatMulId::default(), &[&weights, &x, &ids])?;
             scene.expect(y, Tolerance::of("matmul_id", weights.dtype()), || {
                 product(&weights)
             })?;

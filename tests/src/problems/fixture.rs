@@ -119,7 +119,7 @@ impl Problem for FixtureProblem<'_> {
             CaseOp::GetRows => {
                 let table = self.src(scene, 0)?;
                 let ids = self.row_ids(scene, &self.raw(0).shape)?;
-                let y = scene.apply(GetRows, &[&table, &ids])?;
+                let y = scene.apply(GetRows::default(), &[&table, &ids])?;
                 self.expect(scene, y)
             }
             CaseOp::SetRows => {
@@ -160,7 +160,7 @@ impl Problem for FixtureProblem<'_> {
                 let weights = self.weight(scene, &self.raw(0).shape[1..])?;
                 let x = self.shaped(scene, 1, &self.raw(1).shape[1..])?;
                 let ids = self.shaped(scene, 2, &self.raw(2).shape[2..])?;
-                let y = scene.apply(MatMulId, &[&weights, &x, &ids])?;
+                let y = scene.apply(MatMulId::default(), &[&weights, &x, &ids])?;
                 self.expect_by(scene, y, Tolerance::of("matmul_id", weights.dtype()))
             }
             CaseOp::Attention { scale, softcap, .. } => self.attention(scene, scale, softcap),

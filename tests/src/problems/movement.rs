@@ -104,7 +104,7 @@ impl Problem for Picked {
         let n_rows = self.table.from_end(1);
         let table = any_values(scene, self.role, &self.table)?;
         let ids = scene.input(&self.ids).ids_below(n_rows.max(1))?;
-        let y = scene.apply(GetRows, &[&table, &ids])?;
+        let y = scene.apply(GetRows::default(), &[&table, &ids])?;
         let result = if table.dtype().is_int() {
             table.dtype()
         } else {

@@ -1,0 +1,1 @@
+//! Several devices as one: split plans, sharded tensors, collectives.
