@@ -40,12 +40,17 @@ pub(crate) fn open_session(
     options: &SessionOptions,
 ) -> Result<Session, CliError> {
     let session = Session::new(model, options)?;
-    let info = model.device().info();
+    for device in model.devices() {
+        let info = device.info();
+        tracing::info!(
+            device = %info.name,
+            features = info.features,
+            held = %Bytes(info.memory.held),
+            "device opened"
+        );
+    }
     tracing::info!(
-        device = %info.name,
-        features = info.features,
         weights = %Bytes(model.weight_bytes()),
-        held = %Bytes(info.memory.held),
         ctx = session.n_ctx(),
         batch = options.n_batch,
         kv = %options.kv_dtype,

@@ -16,6 +16,32 @@ pub struct Role {
     pub links: SmallVec<[Link; 1]>,
 }
 
+impl Role {
+    /// A role outside the layers.
+    pub fn new(kind: RoleKind) -> Self {
+        Self {
+            kind,
+            ..Self::default()
+        }
+    }
+
+    /// A role in a layer.
+    pub fn in_layer(kind: RoleKind, layer: usize) -> Self {
+        Self {
+            kind,
+            layer: Some(layer),
+            ..Self::default()
+        }
+    }
+
+    /// With one more way to cut it.
+    #[must_use]
+    pub fn with(mut self, link: Link) -> Self {
+        self.links.push(link);
+        self
+    }
+}
+
 /// Kinds of weights and states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[non_exhaustive]

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use ggrs_core::device::{Bindings, BufferSlice, BufferUse, Device, Queue, Runner};
-use ggrs_core::ops::LeafKind;
-use ggrs_core::plan::{PlanOptions, plan};
+use ggrs_core::device::{Bindings, BufferSlice, Queue};
 use ggrs_core::{DeviceError, ExecError, Graph, TensorDesc};
+use ggrs_sched::{SchedPlan, SchedRunner, WeightFile};
 
 use crate::blocks::names;
 use crate::error::SessionError;
@@ -29,71 +28,86 @@ const KEPT: usize = 3;
 
 /// Compiled steps over one set of weights and states.
 pub(crate) struct Steps {
+    model: Arc<Model>,
     graph: Graph,
-    device: Arc<dyn Device>,
-    queue: Box<dyn Queue>,
-    options: PlanOptions,
-    bindings: Bindings,
+    /// For each device of the placement, weights and states.
+    bindings: Vec<Bindings>,
+    /// One per device of the placement, for the states' own transfers.
+    queues: Vec<Box<dyn Queue>>,
     states: Vec<StateInfo>,
     /// Tokens, rows of logits, executable; the last used at the end.
-    compiled: Vec<(usize, usize, Runner)>,
+    compiled: Vec<(usize, usize, SchedRunner)>,
 }
 
 /// A state as the model sees it, whatever devices hold it.
-#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct StateInfo {
     /// Its name in the graph.
     pub(crate) name: String,
     /// What it is as a whole.
     pub(crate) desc: TensorDesc,
+    /// Its memory, and the queue of the device that holds it.
+    memory: BufferSlice,
+    queue: usize,
 }
 
 impl Steps {
-    /// Allocates the states of a model's graph. `no_room` makes the error of memory that is not there, given the bytes
-    /// of all states.
+    /// Allocates the states of a model's graph where its plan wants them. `no_room` makes the error of memory that is
+    /// not there, given the bytes of all states.
     pub(crate) fn new(
-        model: &Model,
+        model: &Arc<Model>,
         graph: Graph,
         no_room: impl Fn(u64, DeviceError) -> SessionError,
     ) -> Result<Self, SessionError> {
-        let device = Arc::clone(model.device());
-        let states: Vec<StateInfo> = graph
-            .leaves()
-            .filter(|(_, kind, _)| **kind == LeafKind::State)
-            .map(|(name, _, value)| StateInfo {
-                name: name.to_owned(),
-                desc: graph.desc(value).clone(),
-            })
-            .collect();
-        let bytes_of = |s: &StateInfo| s.desc.bytes().unwrap_or(usize::MAX) as u64;
-        let bytes = states
-            .iter()
-            .fold(0u64, |n, s| n.saturating_add(bytes_of(s)));
-        let free = device.memory().free;
-        if bytes > free {
-            let out_of_memory = DeviceError::OutOfMemory {
-                device: device.info().name.to_string(),
-                what: "the KV cache".to_owned(),
-                requested: bytes,
-                free,
-            };
-            return Err(no_room(bytes, out_of_memory));
-        }
-        let mut bindings = model.weights().clone();
-        for state in &states {
-            let buffer = device.alloc(bytes_of(state), BufferUse::State);
-            bindings.insert(&state.name, buffer.map_err(|e| no_room(bytes, e))?);
-        }
-        let queue = device.queue().map_err(|e| no_room(bytes, e))?;
-        Ok(Self {
+        let mut steps = Self {
+            model: Arc::clone(model),
             graph,
-            device,
-            queue,
-            options: model.plan_options().clone(),
-            bindings,
-            states,
+            bindings: model.weights().to_vec(),
+            queues: Vec::new(),
+            states: Vec::new(),
             compiled: Vec::new(),
-        })
+        };
+        let plan = steps.plan(1, 1)?;
+        let slots = plan
+            .parts
+            .iter()
+            .flat_map(|p| p.plan.states.iter().map(|s| (p.device, s)));
+        let bytes = slots
+            .clone()
+            .fold(0u64, |n, (_, s)| n.saturating_add(s.bytes));
+        for device in model.devices() {
+            steps
+                .queues
+                .push(device.queue().map_err(|e| no_room(bytes, e))?);
+        }
+        for (i, device) in model.devices().iter().enumerate() {
+            let own = slots.clone().filter(|(d, _)| *d == i);
+            let own = own.fold(0u64, |n, (_, s)| n.saturating_add(s.bytes));
+            let free = device.memory().free;
+            if own > free {
+                let out_of_memory = DeviceError::OutOfMemory {
+                    device: device.info().name.to_string(),
+                    what: "the KV cache".to_owned(),
+                    requested: own,
+                    free,
+                };
+                return Err(no_room(bytes, out_of_memory));
+            }
+        }
+        for (i, slot) in slots {
+            let (Some(device), Some(bound)) = (model.devices().get(i), steps.bindings.get_mut(i))
+            else {
+                continue;
+            };
+            let buffer = device.alloc_state(slot).map_err(|e| no_room(bytes, e))?;
+            bound.insert(&slot.name, Arc::clone(&buffer));
+            steps.states.push(StateInfo {
+                name: slot.name.clone(),
+                desc: slot.desc.clone(),
+                memory: BufferSlice::whole(buffer),
+                queue: i,
+            });
+        }
+        Ok(steps)
     }
 
     /// The states, in the graph's order.
@@ -108,8 +122,8 @@ impl Steps {
         start: u64,
         data: &mut [u8],
     ) -> Result<(), SessionError> {
-        let slice = self.state_slice(name, start, data.len())?;
-        Ok(self.queue.download(&slice, data)?)
+        let (queue, memory) = self.state(name, start, data.len())?;
+        Ok(queue.download(&memory, data)?)
     }
 
     /// Writes bytes `start..` of a state.
@@ -119,29 +133,26 @@ impl Steps {
         start: u64,
         data: &[u8],
     ) -> Result<(), SessionError> {
-        let slice = self.state_slice(name, start, data.len())?;
-        Ok(self.queue.upload(&slice, data).map_err(ExecError::from)?)
+        let (queue, memory) = self.state(name, start, data.len())?;
+        Ok(queue.upload(&memory, data).map_err(ExecError::from)?)
     }
 
-    fn state_slice(
-        &self,
+    fn state(
+        &mut self,
         name: &str,
         start: u64,
         bytes: usize,
-    ) -> Result<BufferSlice, SessionError> {
-        let Some(buffer) = self.bindings.get(name) else {
+    ) -> Result<(&mut dyn Queue, BufferSlice), ExecError> {
+        let state = self.states.iter().find(|s| s.name == name);
+        let found = state.and_then(|s| Some((self.queues.get_mut(s.queue)?, &s.memory)));
+        let Some((queue, memory)) = found else {
             return Err(ExecError::NoSuch {
                 kind: "state",
                 name: name.to_owned(),
                 available: self.states.iter().map(|s| s.name.clone()).collect(),
-            }
-            .into());
+            });
         };
-        let device = self.device.info().name.to_string();
-        let whole = BufferSlice::whole(Arc::clone(buffer));
-        Ok(whole
-            .range(&device, start, bytes as u64)
-            .map_err(ExecError::from)?)
+        Ok((&mut **queue, memory.range(name, start, bytes as u64)?))
     }
 
     /// The executable for a step of exactly `n_tokens` tokens and `n_out` rows of logits.
@@ -149,7 +160,7 @@ impl Steps {
         &mut self,
         n_tokens: usize,
         n_out: usize,
-    ) -> Result<&mut Runner, SessionError> {
+    ) -> Result<&mut SchedRunner, SessionError> {
         if let Some(i) = self
             .compiled
             .iter()
@@ -177,28 +188,40 @@ impl Steps {
         }
     }
 
-    fn compile(&self, n_tokens: usize, n_out: usize) -> Result<Runner, SessionError> {
+    /// The plan of a step.
+    pub(crate) fn plan(&self, n_tokens: usize, n_out: usize) -> Result<SchedPlan, SessionError> {
         let graph = self
             .graph
             .bind(&[(names::N_TOKENS, n_tokens), (names::N_OUT, n_out)])
             .map_err(|source| SessionError::Graph { n_tokens, source })?;
-        let plan = plan(&graph, &*self.device, &self.options)
-            .map_err(|source| SessionError::Plan { n_tokens, source })?;
+        SchedPlan::new(&graph, self.model.placement(), self.model.plan_options())
+            .map_err(|source| SessionError::Plan { n_tokens, source })
+    }
+
+    fn compile(&self, n_tokens: usize, n_out: usize) -> Result<SchedRunner, SessionError> {
+        let plan = self.plan(n_tokens, n_out)?;
         let cost = plan.cost();
-        let (steps, arena) = (plan.steps.len(), plan.arenas.iter().sum::<u64>());
+        let arena: u64 = plan.device_bytes().iter().map(|d| d.arena).sum();
         tracing::info!(
             n_tokens,
             n_out,
-            steps,
+            steps = plan.n_steps(),
+            copies = plan.copies.len(),
             arena,
             flops = cost.flops,
             bytes = cost.bytes,
             "step planned"
         );
-        tracing::trace!("{}", plan.explain());
-        let mut runner = Runner::new(&*self.device, &Arc::new(plan), &self.bindings)
-            .map_err(|source| SessionError::Bind { n_tokens, source })?;
-        runner.executable().capture()?;
+        tracing::debug!("{}", plan.explain());
+        let file: Arc<dyn WeightFile> = Arc::clone(&self.model) as _;
+        let mut runner = SchedRunner::new(
+            self.model.devices(),
+            &Arc::new(plan),
+            &self.bindings,
+            Some(file),
+        )
+        .map_err(|source| SessionError::Bind { n_tokens, source })?;
+        runner.capture()?;
         Ok(runner)
     }
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use ggrs_core::{BindError, DType, DeviceError, ExecError, GraphError, PlanError};
+use ggrs_core::{BindError, DType, DeviceError, ExecError, GraphError};
+use ggrs_sched::SchedError;
 
 use crate::chat::ChatError;
 use crate::gguf::GgufError;
@@ -75,7 +76,7 @@ pub enum ModelError {
     Graph(#[from] GraphError),
     /// The model's graph has no plan.
     #[error("the model cannot be planned")]
-    Plan(#[from] PlanError),
+    Plan(#[from] SchedError),
     /// Memory does not fit the plan.
     #[error("the model's memory cannot be bound")]
     Bind(#[from] BindError),
@@ -184,7 +185,7 @@ pub enum SessionError {
         /// Tokens of the step.
         n_tokens: usize,
         /// Why.
-        source: PlanError,
+        source: SchedError,
     },
     /// Memory for the step is not there.
     #[error("a step of {n_tokens} tokens cannot be prepared")]

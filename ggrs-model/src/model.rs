@@ -4,10 +4,11 @@ use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
 
+use ggrs_core::Graph;
 use ggrs_core::device::{Bindings, Device, Precision, WeightSource};
 use ggrs_core::passes::PassSet;
-use ggrs_core::plan::{PlanOptions, plan};
-use ggrs_core::{DType, Graph};
+use ggrs_core::plan::PlanOptions;
+use ggrs_sched::{Placement, SchedPlan, WeightFile};
 
 use crate::arch::{Architecture, StepShape};
 use crate::blocks::names;
@@ -33,25 +34,26 @@ pub struct Model {
     file: GgufFile,
     architecture: Architecture,
     tokenizer: Option<Tokenizer>,
-    device: Arc<dyn Device>,
-    weights: Bindings,
+    placement: Placement,
+    /// For each device of the placement.
+    weights: Vec<Bindings>,
     weight_bytes: u64,
     options: PlanOptions,
 }
 
 impl Model {
-    /// Opens a GGUF file and loads its weights onto a device. `progress` hears of bytes loaded and bytes in all.
+    /// Opens a GGUF file and loads its weights onto a device, or onto several as a placement says. `progress` hears of bytes loaded and bytes in all.
     ///
     /// # Errors
     /// A file that is damaged, of an unknown architecture, or lacks something; a device without kernels or memory
     /// for it.
     pub fn load(
         path: impl AsRef<Path>,
-        device: Arc<dyn Device>,
+        placement: impl Into<Placement>,
         options: LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Arc<Self>, ModelError> {
-        Self::from_file(GgufFile::open(path)?, device, options, progress)
+        Self::from_file(GgufFile::open(path)?, placement, options, progress)
     }
 
     /// Like [`Model::load`], from a file that is already open.
@@ -60,7 +62,7 @@ impl Model {
     /// Those of [`Model::load`].
     pub fn from_file(
         file: GgufFile,
-        device: Arc<dyn Device>,
+        placement: impl Into<Placement>,
         options: LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Arc<Self>, ModelError> {
@@ -72,41 +74,41 @@ impl Model {
             collectives: None,
         };
 
-        // One token's plan names every weight with the form the device wants it in.
-        let smallest = StepShape {
-            max_tokens: 2,
-            n_slots: 1,
-            n_blocks: 1,
-            block: 1,
-            kv_dtype: DType::F32,
-        };
-        let graph = architecture.graph(&file, &smallest)?;
+        let placement = placement.into();
+        let graph = architecture.graph(&file, &StepShape::SMALLEST)?;
+        placement.check_pins(&graph)?;
+        // One token's plan names every weight with its device and the form the device wants it in.
         let step = graph.bind(&[(names::N_TOKENS, 1), (names::N_OUT, 1)])?;
-        let step = plan(&step, &*device, &options)?;
-
-        let total = step.weights.iter().map(|w| w.bytes).sum();
-        let mut weights = Bindings::new();
+        let step = SchedPlan::new(&step, &placement, &options)?;
+        let slots = || {
+            let parts = step.parts.iter();
+            parts.flat_map(|p| p.plan.weights.iter().map(|w| (p.device, w)))
+        };
+        let total = slots().map(|(_, w)| w.bytes).sum();
+        let mut weights = vec![Bindings::new(); placement.devices.len()];
         let mut done = 0;
         progress(done, total);
-        for slot in &step.weights {
+        for (i, slot) in slots() {
+            let (Some(device), Some(bound)) = (placement.devices.get(i), weights.get_mut(i)) else {
+                continue;
+            };
             let tensor = file.tensor(&slot.name)?;
             let owner: Arc<dyn Any + Send + Sync> = Arc::new(file.clone());
             let source = WeightSource {
                 bytes: tensor.bytes,
                 owner: Some(owner),
             };
-            let buffer = device
-                .load_weight(slot, source)
-                .map_err(|source| ModelError::Weight {
-                    tensor: slot.name.clone(),
-                    source,
-                })?;
-            weights.insert(&slot.name, buffer);
+            let loaded = device.load_weight(slot, source);
+            let buffer = loaded.map_err(|source| ModelError::Weight {
+                tensor: slot.name.clone(),
+                source,
+            })?;
+            bound.insert(&slot.name, buffer);
             done += slot.bytes;
             progress(done, total);
         }
         tracing::info!(
-            weights = step.weights.len(),
+            weights = slots().count(),
             bytes = total,
             arch = architecture.name(),
             "model loaded"
@@ -115,7 +117,7 @@ impl Model {
             file,
             architecture,
             tokenizer,
-            device,
+            placement,
             weights,
             weight_bytes: total,
             options,
@@ -132,12 +134,17 @@ impl Model {
         &self.architecture
     }
 
-    /// The device that holds the weights.
-    pub fn device(&self) -> &Arc<dyn Device> {
-        &self.device
+    /// The devices, and what lies where on them.
+    pub const fn placement(&self) -> &Placement {
+        &self.placement
     }
 
-    /// Bytes of the weights as the device keeps them.
+    /// The devices of the placement.
+    pub fn devices(&self) -> &[Arc<dyn Device>] {
+        &self.placement.devices
+    }
+
+    /// Bytes of the weights as the devices keep them.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
     }
@@ -175,7 +182,7 @@ impl Model {
     }
 
     /// The weights as loaded.
-    pub(crate) fn weights(&self) -> &Bindings {
+    pub(crate) fn weights(&self) -> &[Bindings] {
         &self.weights
     }
 
@@ -190,5 +197,11 @@ impl Model {
     /// Those of building the graph.
     pub fn graph(&self, shape: &StepShape) -> Result<Graph, ModelError> {
         self.architecture.graph(&self.file, shape)
+    }
+}
+
+impl WeightFile for Model {
+    fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.file.tensor(name).ok().map(|t| t.bytes)
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ggrs_core::{DType, GraphBuilder, Shape, Value};
+use ggrs_core::{DType, GraphBuilder, Role, Shape, Value};
 
 use crate::error::ModelError;
 use crate::gguf::GgufFile;
@@ -24,7 +24,12 @@ impl<'a> WeightLeaves<'a> {
     }
 
     /// A matrix or a stack of matrices, of any type, under its name in the file.
-    pub(crate) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Value, ModelError> {
+    pub(crate) fn tensor(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        role: Role,
+    ) -> Result<Value, ModelError> {
         let tensor = self.file.tensor(name)?;
         if tensor.shape != shape {
             return Err(ModelError::TensorShape {
@@ -43,12 +48,19 @@ impl<'a> WeightLeaves<'a> {
                 found,
             });
         }
-        Ok(self.graph.weight(name, tensor.dtype, Shape::from(shape))?)
+        let leaf = self.graph.weight(name, tensor.dtype, Shape::from(shape))?;
+        self.graph.describe(leaf, role)?;
+        Ok(leaf)
     }
 
     /// A vector that ops want in F32, converted by the graph if the file has another type.
-    pub(crate) fn vector(&mut self, name: &str, len: usize) -> Result<Value, ModelError> {
-        let value = self.tensor(name, &[len])?;
+    pub(crate) fn vector(
+        &mut self,
+        name: &str,
+        len: usize,
+        role: Role,
+    ) -> Result<Value, ModelError> {
+        let value = self.tensor(name, &[len], role)?;
         match self.graph.desc(value).map(|d| d.dtype) {
             Some(DType::F32) | None => Ok(value),
             Some(_) => Ok(self.graph.cast(value, DType::F32)?),

@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod fixtures;
 pub mod nmse;
 pub mod oracle;
+pub mod placed;
 pub mod problem;
 pub mod problems;
 pub mod random;

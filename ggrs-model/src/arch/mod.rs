@@ -27,6 +27,15 @@ pub struct StepShape {
 }
 
 impl StepShape {
+    /// The smallest step there is, for asking about weights.
+    pub(crate) const SMALLEST: Self = Self {
+        max_tokens: 2,
+        n_slots: 1,
+        n_blocks: 1,
+        block: 1,
+        kv_dtype: DType::F32,
+    };
+
     /// Cells of the KV cache.
     pub const fn n_cells(&self) -> usize {
         self.n_slots

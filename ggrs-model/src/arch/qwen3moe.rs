@@ -2,10 +2,10 @@
 //! routing. Sizes from GGUF metadata; tensors by their GGUF names.
 
 use ggrs_core::ops::{Attention, GluKind, Rope, RopeMode, Yarn};
-use ggrs_core::{Graph, Real};
+use ggrs_core::{Cut, Graph, Link, Real, Role, RoleKind};
 
 use super::{StepShape, size};
-use crate::blocks::{AttentionBlock, ExpertsBlock, KvLeaves, StepInputs, names};
+use crate::blocks::{AttentionBlock, ExpertsBlock, KvLeaves, StepInputs, head_link, names};
 use crate::error::ModelError;
 use crate::gguf::GgufFile;
 use crate::weights::{WeightLeaves, first_path};
@@ -131,15 +131,24 @@ impl Config {
     pub(super) fn graph(&self, file: &GgufFile, shape: &StepShape) -> Result<Graph, ModelError> {
         let mut w = WeightLeaves::new(file);
         let inputs = StepInputs::declare(&mut w.graph, shape)?;
-        let embedding = w.tensor("token_embd.weight", &[self.n_vocab, self.n_embd])?;
+        // Without a head of its own the model reads the embedding table as one.
+        let is_tied = !w.has("output.weight");
+        let vocabulary = Link::new("vocabulary", Cut::Vocabulary, self.n_vocab, 0, 1);
+        let mut role = Role::new(RoleKind::Embedding);
+        if is_tied {
+            role = role.with(vocabulary.clone());
+        }
+        let table = [self.n_vocab, self.n_embd];
+        let embedding = w.tensor("token_embd.weight", &table, role)?;
         let mut x = w.graph.get_rows(embedding, inputs.tokens)?;
 
         for layer in 0..self.n_layers {
             w.graph.scope(&format!("blk.{layer}.attn"));
             let attention = self.attention(&mut w, layer)?;
-            let sizes = (self.n_kv_heads, self.head_width, self.value_width);
-            let kv = KvLeaves::declare(&mut w.graph, layer, shape, sizes)?;
-            let norm = w.vector(&format!("blk.{layer}.attn_norm.weight"), self.n_embd)?;
+            let kv = KvLeaves::declare(&mut w.graph, layer, shape, &attention)?;
+            let norm_role = Role::in_layer(RoleKind::Norm, layer);
+            let name = format!("blk.{layer}.attn_norm.weight");
+            let norm = w.vector(&name, self.n_embd, norm_role.clone())?;
             let normed = w.graph.rms_norm(x, Some(norm), self.eps)?;
             let mixed = attention.build(&mut w.graph, normed, &inputs, kv, shape.block)?;
             let mut residual = x;
@@ -152,7 +161,8 @@ impl Config {
             x = w.graph.add(mixed, residual)?;
 
             w.graph.scope(&format!("blk.{layer}.ffn"));
-            let norm = w.vector(&format!("blk.{layer}.ffn_norm.weight"), self.n_embd)?;
+            let name = format!("blk.{layer}.ffn_norm.weight");
+            let norm = w.vector(&name, self.n_embd, norm_role)?;
             let normed = w.graph.rms_norm(x, Some(norm), self.eps)?;
             let experts = self.experts(&mut w, layer)?;
             let answer = experts.build(&mut w.graph, normed)?;
@@ -160,13 +170,16 @@ impl Config {
         }
 
         w.graph.scope("");
-        let norm = w.vector("output_norm.weight", self.n_embd)?;
+        let norm = w.vector("output_norm.weight", self.n_embd, Role::new(RoleKind::Norm))?;
         let x = w.graph.rms_norm(x, Some(norm), self.eps)?;
-        // Without a head of its own the model reads the embedding table.
-        let head = if w.has("output.weight") {
-            w.tensor("output.weight", &[self.n_vocab, self.n_embd])?
-        } else {
+        let head = if is_tied {
             embedding
+        } else {
+            w.tensor(
+                "output.weight",
+                &table,
+                Role::new(RoleKind::Output).with(vocabulary),
+            )?
         };
         let logits = w.graph.matmul(head, x)?;
         w.graph.output(names::LOGITS, logits)?;
@@ -186,13 +199,19 @@ impl Config {
             self.value_width,
         );
         let name = |part: &str| format!("blk.{layer}.attn_{part}.weight");
+        // Query heads are cut together with the key heads they read.
+        let role = |axis, unit, shared_by| {
+            let heads = head_link(layer, h, axis, unit).shared_by(shared_by);
+            Role::in_layer(RoleKind::Attention, layer).with(heads)
+        };
+        let norm = Role::in_layer(RoleKind::Norm, layer);
         Ok(AttentionBlock {
-            wq: w.tensor(&name("q"), &[h * d, e])?,
-            wk: w.tensor(&name("k"), &[hk * d, e])?,
-            wv: w.tensor(&name("v"), &[hk * dv, e])?,
-            wo: w.tensor(&name("output"), &[e, h * dv])?,
-            q_norm: w.vector(&name("q_norm"), d)?,
-            k_norm: w.vector(&name("k_norm"), d)?,
+            wq: w.tensor(&name("q"), &[h * d, e], role(0, d, 1))?,
+            wk: w.tensor(&name("k"), &[hk * d, e], role(0, d, h / hk))?,
+            wv: w.tensor(&name("v"), &[hk * dv, e], role(0, dv, h / hk))?,
+            wo: w.tensor(&name("output"), &[e, h * dv], role(1, dv, 1))?,
+            q_norm: w.vector(&name("q_norm"), d, norm.clone())?,
+            k_norm: w.vector(&name("k_norm"), d, norm)?,
             n_heads: h,
             n_kv_heads: hk,
             head_width: d,
@@ -214,11 +233,20 @@ impl Config {
     fn experts(&self, w: &mut WeightLeaves<'_>, layer: usize) -> Result<ExpertsBlock, ModelError> {
         let (e, x, f) = (self.n_embd, self.n_experts, self.n_ff_expert);
         let name = |part: &str| format!("blk.{layer}.ffn_{part}.weight");
+        // Every expert is cut along its hidden units, or whole experts go to members.
+        let role = |width_axis| {
+            let width = format!("blk.{layer}.experts.width");
+            let whole = format!("blk.{layer}.experts");
+            Role::in_layer(RoleKind::Experts, layer)
+                .with(Link::new(&width, Cut::Width, f, width_axis, 1))
+                .with(Link::new(&whole, Cut::Experts, x, 0, 1))
+        };
+        let router = Role::in_layer(RoleKind::Router, layer);
         Ok(ExpertsBlock {
-            router: w.tensor(&name("gate_inp"), &[x, e])?,
-            gate: w.tensor(&name("gate_exps"), &[x, f, e])?,
-            up: w.tensor(&name("up_exps"), &[x, f, e])?,
-            down: w.tensor(&name("down_exps"), &[x, e, f])?,
+            router: w.tensor(&name("gate_inp"), &[x, e], router)?,
+            gate: w.tensor(&name("gate_exps"), &[x, f, e], role(1))?,
+            up: w.tensor(&name("up_exps"), &[x, f, e], role(1))?,
+            down: w.tensor(&name("down_exps"), &[x, e, f], role(2))?,
             n_used: self.n_experts_used,
             normalise: true,
             activation: GluKind::Swiglu,

@@ -1,7 +1,9 @@
 //! Self-attention over a paged KV cache: projections, per-head norms, rope, cache write, attention, output.
 
 use ggrs_core::ops::{Attention, Rope, Visibility};
-use ggrs_core::{DType, Dim, GraphBuilder, GraphError, Real, Shape, Value};
+use ggrs_core::{
+    Cut, DType, Dim, GraphBuilder, GraphError, Link, Real, Role, RoleKind, Shape, Value,
+};
 
 use crate::arch::StepShape;
 use crate::blocks::StepInputs;
@@ -50,22 +52,32 @@ impl KvLeaves {
         graph: &mut GraphBuilder,
         layer: usize,
         shape: &StepShape,
-        (n_kv_heads, head_width, value_width): (usize, usize, usize),
+        attention: &AttentionBlock,
     ) -> Result<Self, GraphError> {
-        let cells = shape.n_cells();
+        let (h, hk) = (attention.n_heads, attention.n_kv_heads);
+        let mut state = |part: &str, width: usize| {
+            let name = format!("kv.{layer}.{part}");
+            let state = graph.state(&name, shape.kv_dtype, [shape.n_cells(), hk, width])?;
+            let heads = head_link(layer, h, 1, 1).shared_by(h / hk.max(1));
+            graph.describe(state, Role::in_layer(RoleKind::Kv, layer).with(heads))?;
+            Ok(state)
+        };
         Ok(Self {
-            k: graph.state(
-                &format!("kv.{layer}.k"),
-                shape.kv_dtype,
-                [cells, n_kv_heads, head_width],
-            )?,
-            v: graph.state(
-                &format!("kv.{layer}.v"),
-                shape.kv_dtype,
-                [cells, n_kv_heads, value_width],
-            )?,
+            k: state("k", attention.head_width)?,
+            v: state("v", attention.value_width)?,
         })
     }
+}
+
+/// The query heads of a layer, as they lie along an axis.
+pub(crate) fn head_link(layer: usize, n_heads: usize, axis: usize, unit: usize) -> Link {
+    Link::new(
+        &format!("blk.{layer}.heads"),
+        Cut::Heads,
+        n_heads,
+        axis,
+        unit,
+    )
 }
 
 impl AttentionBlock {

@@ -5,6 +5,6 @@ mod experts;
 mod input;
 
 pub(crate) use attention::KV_DTYPES;
-pub(crate) use attention::{AttentionBlock, KvLeaves};
+pub(crate) use attention::{AttentionBlock, KvLeaves, head_link};
 pub(crate) use experts::ExpertsBlock;
 pub(crate) use input::{StepInputs, names};
