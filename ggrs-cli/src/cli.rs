@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, chat, devices, inspect, logits, perplexity, run, synth, tokenize};
+use crate::commands::{bench, chat, devices, inspect, logits, perplexity, plan, run, synth, tokenize};
 use crate::console::Console;
 use crate::error::CliError;
 
@@ -23,6 +23,8 @@ pub(crate) enum Command {
     Run(run::Args),
     /// Talk with a model
     Chat(chat::Args),
+    /// Show what would lie and run where, without computing anything
+    Plan(plan::Args),
     /// Measure prefill and decode speed
     Bench(bench::Args),
     /// Show what a GGUF file contains
@@ -44,6 +46,7 @@ impl Command {
         match self {
             Self::Run(args) => run::run(args, console),
             Self::Chat(args) => chat::run(args, console),
+            Self::Plan(args) => plan::run(args, console),
             Self::Bench(args) => bench::run(args, console),
             Self::Inspect(args) => inspect::run(&args, console),
             Self::Devices(args) => devices::run(&args, console),

@@ -13,7 +13,8 @@ use ggrs_model::gguf::GgufError;
 use ggrs_model::sampling::SamplerConfigError;
 use ggrs_model::synth::SynthError;
 use ggrs_model::tokenizer::TokenizerError;
-use ggrs_model::{ModelError, SessionError};
+use ggrs_model::{DeployError, ModelError, SessionError};
+use ggrs_sched::SchedError;
 
 use crate::console::Console;
 
@@ -32,6 +33,10 @@ pub(crate) enum CliError {
     Session(#[from] SessionError),
     #[error(transparent)]
     Device(#[from] DeviceError),
+    #[error(transparent)]
+    Deploy(#[from] DeployError),
+    #[error(transparent)]
+    Placement(#[from] SchedError),
     #[error(transparent)]
     Isa(#[from] IsaError),
     #[error(transparent)]

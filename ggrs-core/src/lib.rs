@@ -22,7 +22,8 @@ pub mod shard;
 pub use desc::TensorDesc;
 pub use dtype::{DType, DTypeKind};
 pub use error::{
-    BindError, DTypeSet, DeviceError, ExecError, GraphError, OpError, PlanError, Unsupported,
+    BindError, DTypeSet, DeviceError, ExecError, GraphError, OpError, PartitionError, PlanError,
+    ShardError, Unsupported,
 };
 pub use graph::{Graph, GraphBuilder, Node, Pages, Patch, PatchOp, PatchValue, Value, ValueInfo};
 pub use ids::{DeviceIdx, NodeId, SymbolId, ValueId};

@@ -116,6 +116,18 @@ impl Split {
         }
     }
 
+    /// The ranges of these elements, in their order.
+    pub fn runs(elements: impl IntoIterator<Item = usize>) -> Part {
+        let mut part = Part::new();
+        for i in elements {
+            match part.last_mut() {
+                Some(last) if last.end == i => last.end += 1,
+                _ => part.push(i..i + 1),
+            }
+        }
+        part
+    }
+
     /// The axis that is cut.
     pub const fn axis(&self) -> usize {
         self.axis
@@ -157,6 +169,36 @@ impl Split {
             }
             _ => false,
         })
+    }
+
+    /// Does no element lie on two members?
+    pub fn is_disjoint(&self) -> bool {
+        let mut all: Vec<&Range<usize>> = self.parts.iter().flatten().collect();
+        all.sort_unstable_by_key(|r| r.start);
+        all.is_sorted_by(|a, b| a.end <= b.start)
+    }
+
+    /// The elements of the axis that a member holds, in the order in which they lie in its tensor.
+    pub fn elements(&self, member: usize) -> impl Iterator<Item = usize> {
+        self.part(member).iter().cloned().flatten()
+    }
+
+    /// The cut of the elements `range` of the axis, counted from its start.
+    #[must_use]
+    pub fn within(&self, range: &Range<usize>) -> Self {
+        let clip = |r: &Range<usize>| {
+            let (start, end) = (r.start.max(range.start), r.end.min(range.end));
+            (start < end).then(|| start - range.start..end - range.start)
+        };
+        let parts: Vec<Part> = self
+            .parts
+            .iter()
+            .map(|p| p.iter().filter_map(clip).collect())
+            .collect();
+        Self {
+            axis: self.axis,
+            parts: parts.into(),
+        }
     }
 
     /// The same cut of another axis.
@@ -242,17 +284,26 @@ mod tests {
 
     #[test]
     fn cuts_are_checked() {
-        let part = |r: &[Range<usize>]| Part::from_iter(r.iter().cloned());
-        let ok = Split::new(1, 8, vec![part(&[0..2, 4..6]), part(&[2..4, 6..8])]).unwrap();
+        let part = |r: &[(usize, usize)]| Part::from_iter(r.iter().map(|(a, b)| *a..*b));
+        let ok = Split::new(1, 8, vec![part(&[(0, 2), (4, 6)]), part(&[(2, 4), (6, 8)])]).unwrap();
         assert_eq!((ok.len(0), ok.is_plain(), ok.members()), (4, false, 2));
         assert_eq!(ok.to_string(), "axis 1 as 0..2,4..6 | 2..4,6..8");
         assert_eq!(ok.over(2).unwrap().times(2), ok);
         assert_eq!(ok.over(4), None);
-        let shared = Split::new(0, 2, vec![part(&[0..1]), part(&[0..1]), part(&[1..2])]);
+        let shared = Split::new(
+            0,
+            2,
+            vec![part(&[(0, 1)]), part(&[(0, 1)]), part(&[(1, 2)])],
+        );
         assert!(!shared.unwrap().is_plain());
-        let gap = Split::new(0, 8, vec![part(&[0..2]), part(&[3..8])]);
+        let gap = Split::new(0, 8, vec![part(&[(0, 2)]), part(&[(3, 8)])]);
         assert_eq!(gap, Err(SplitError::Gap { at: 2, size: 8 }));
-        assert!(Split::new(0, 8, vec![part(&[0..9])]).is_err());
+        assert!(Split::new(0, 8, vec![part(&[(0, 9)])]).is_err());
         assert!(Split::by_sizes(0, &[3, 0, 5]).is_plain());
+        let shared = Split::new(0, 2, vec![part(&[(0, 2)]), part(&[(1, 2)])]).unwrap();
+        assert!(ok.is_disjoint() && !shared.is_disjoint());
+        assert!(ok.elements(1).eq([2, 3, 6, 7]));
+        let within = ok.within(&(3..7));
+        assert_eq!(within.to_string(), "axis 1 as 1..3 | 0..1,3..4");
     }
 }

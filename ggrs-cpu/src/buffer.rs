@@ -19,6 +19,8 @@ use crate::system;
 pub(crate) struct Shared {
     /// The device, as the user names it.
     pub(crate) name: String,
+    /// Threads that it works with once it has work.
+    n_threads: usize,
     /// Bytes in buffers.
     held: AtomicU64,
     gate: Mutex<Gate>,
@@ -32,15 +34,30 @@ pub(crate) struct Gate {
 }
 
 impl Shared {
-    pub(crate) fn new(name: String, pool: Pool) -> Self {
+    pub(crate) fn new(name: String, n_threads: usize) -> Self {
         Self {
             name,
+            n_threads,
             held: AtomicU64::new(0),
             gate: Mutex::new(Gate {
-                pool,
+                pool: Pool::alone(),
                 access: Access::new(),
             }),
         }
+    }
+
+    /// Starts the threads if they do not run yet. Planning needs none; loading and compiling call this, so that a run
+    /// cannot fail for want of a thread.
+    pub(crate) fn start_threads(&self) -> Result<(), DeviceError> {
+        let mut gate = self.gate();
+        if gate.pool.n_threads() < self.n_threads {
+            gate.pool = Pool::new(self.n_threads).map_err(|error| DeviceError::System {
+                device: self.name.clone(),
+                what: "starting a thread",
+                code: error.to_string(),
+            })?;
+        }
+        Ok(())
     }
 
     /// Waits until nobody else transfers or runs.

@@ -14,7 +14,6 @@ use crate::executable::CpuExecutable;
 use crate::isa::{ISA_VARIABLE, Isa, IsaError};
 use crate::kernel::{Machine, Request};
 use crate::memory::ALIGN;
-use crate::pool::Pool;
 use crate::queue::CpuQueue;
 use crate::{routes, system, weights};
 
@@ -165,16 +164,11 @@ impl Backend for CpuBackend {
             isa: self.options.isa,
             n_threads: self.n_threads(name),
         };
-        let pool = Pool::new(machine.n_threads).map_err(|error| DeviceError::System {
-            device: name.to_string(),
-            what: "starting a thread",
-            code: error.to_string(),
-        })?;
         let info = self.info(name, MemoryReport::default());
         Ok(Arc::new(CpuDevice {
             info,
             machine,
-            shared: Arc::new(Shared::new(name.to_string(), pool)),
+            shared: Arc::new(Shared::new(name.to_string(), machine.n_threads)),
         }))
     }
 }
@@ -240,6 +234,7 @@ impl Device for CpuDevice {
         slot: &WeightSlot,
         source: WeightSource<'_>,
     ) -> Result<Arc<dyn Buffer>, DeviceError> {
+        self.shared.start_threads()?;
         Ok(Arc::new(weights::load(&self.shared, slot, source)?))
     }
 
@@ -256,6 +251,7 @@ impl Device for CpuDevice {
         plan: &Arc<Plan>,
         bindings: &Bindings,
     ) -> Result<Box<dyn Executable>, BindError> {
+        self.shared.start_threads()?;
         Ok(Box::new(CpuExecutable::new(
             &self.shared,
             self.machine,

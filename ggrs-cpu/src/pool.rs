@@ -51,11 +51,8 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl Pool {
-    /// A pool of `n_threads` threads, the caller included; at least 1.
-    ///
-    /// # Errors
-    /// The system gives no thread.
-    pub(crate) fn new(n_threads: usize) -> std::io::Result<Self> {
+    /// A pool of the calling thread alone.
+    pub(crate) fn alone() -> Self {
         let shared = Arc::new(Shared {
             gate: Apart::default(),
             sleepers: Apart::default(),
@@ -63,10 +60,18 @@ impl Pool {
             stop: AtomicBool::new(false),
             job: UnsafeCell::new(None),
         });
-        let mut pool = Self {
+        Self {
             shared,
             helpers: Vec::new(),
-        };
+        }
+    }
+
+    /// A pool of `n_threads` threads, the caller included; at least 1.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(crate) fn new(n_threads: usize) -> std::io::Result<Self> {
+        let mut pool = Self::alone();
         for thread in 1..n_threads.max(1) {
             let shared = Arc::clone(&pool.shared);
             let builder = std::thread::Builder::new().name(format!("ggrs-cpu-{thread}"));

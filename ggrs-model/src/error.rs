@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use ggrs_core::{BindError, DType, DeviceError, ExecError, GraphError};
+use ggrs_core::{BindError, DType, DeviceError, ExecError, GraphError, TensorDesc};
 use ggrs_sched::SchedError;
 
 use crate::chat::ChatError;
 use crate::gguf::GgufError;
 use crate::sampling::SampleError;
+use crate::session::{SlotId, StateFileError};
 use crate::tokenizer::{TokenId, TokenizerError};
 
 /// Why a model cannot be loaded.
@@ -154,6 +155,63 @@ pub enum SessionError {
     /// Nothing to do.
     #[error("the prompt has no tokens; give at least one")]
     EmptyPrompt,
+    /// A slot that is not there.
+    #[error("there is no {slot}: the session has {n_slots}, counted from 0; open it with more slots")]
+    NoSuchSlot {
+        /// The slot asked for.
+        slot: SlotId,
+        /// How many there are.
+        n_slots: usize,
+    },
+    /// Tokens for one slot in two parts of a step.
+    #[error("{slot} is given twice in one step; join its tokens")]
+    SlotTwice {
+        /// The slot.
+        slot: SlotId,
+    },
+    /// Every slot is busy.
+    #[error("all {n_slots} slots are busy; release one or open the session with more")]
+    NoIdleSlot {
+        /// How many there are.
+        n_slots: usize,
+    },
+    /// A checkpoint before which tokens were forgotten.
+    #[error(
+        "the checkpoint at position {position} of {slot} is gone: tokens before it were forgotten since, the slot has {n_tokens} now; prefill the prompt again"
+    )]
+    CheckpointGone {
+        /// The slot.
+        slot: SlotId,
+        /// Tokens before the checkpoint.
+        position: usize,
+        /// Tokens in the slot.
+        n_tokens: usize,
+    },
+    /// A prompt that the prompt cache cannot hold.
+    #[error(
+        "a prompt of {n_tokens} tokens takes {bytes} bytes of the prompt cache, which holds {budget_bytes} in all; open the session with a larger one"
+    )]
+    PromptCacheBudget {
+        /// Its tokens.
+        n_tokens: usize,
+        /// Bytes it takes.
+        bytes: u64,
+        /// Bytes that the cache may hold.
+        budget_bytes: u64,
+    },
+    /// A state that cannot be kept by position.
+    #[error("state \"{state}\" is {found}, not one row for each of the {n_cells} cells")]
+    StateRows {
+        /// The state.
+        state: String,
+        /// What it is.
+        found: Box<TensorDesc>,
+        /// Cells of the KV cache.
+        n_cells: usize,
+    },
+    /// A state file.
+    #[error(transparent)]
+    StateFile(#[from] StateFileError),
     /// The model has no vocabulary, or no template for chats.
     #[error("the model has no {what}; {way_out}")]
     Lacks {

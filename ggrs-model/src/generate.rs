@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::SessionError;
 use crate::sampling::Sampler;
-use crate::session::{Logits, Session};
+use crate::session::{Logits, Session, Slot};
 use crate::tokenizer::{TokenId, Utf8Stream};
 
 /// Limits of a generation.
@@ -107,11 +107,27 @@ impl StopFilter<'_> {
 }
 
 impl Session {
+    /// [`Slot::generate`] in the first slot.
+    ///
+    /// # Errors
+    /// Those of [`Slot::generate`].
+    pub fn generate(
+        &mut self,
+        prompt: &[TokenId],
+        sampler: &mut Sampler,
+        options: &GenerateOptions,
+        on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Generation, SessionError> {
+        self.first().generate(prompt, sampler, options, on_event)
+    }
+}
+
+impl Slot<'_> {
     /// Makes the context `prompt` (reusing what it shares with the tokens there) and generates. `on_event` hears of
     /// the prefill's progress and of the text as it comes; it may break off.
     ///
     /// # Errors
-    /// Those of [`Session::feed`]; logits from which no token can be chosen.
+    /// Those of [`Slot::feed`]; logits from which no token can be chosen.
     pub fn generate(
         &mut self,
         prompt: &[TokenId],
@@ -129,7 +145,7 @@ impl Session {
             sampler.accept(*id);
         }
 
-        let model = std::sync::Arc::clone(self.model());
+        let model = std::sync::Arc::clone(self.session().model());
         let tokenizer = model.tokenizer().ok();
         let mut stream = Utf8Stream::default();
         let mut filter = StopFilter {
@@ -166,7 +182,7 @@ impl Session {
                     break Finish::Caller;
                 }
             }
-            if self.tokens().len() >= self.n_ctx() {
+            if self.tokens().len() >= self.session().n_ctx() {
                 break Finish::ContextFull;
             }
             if options.max_tokens.is_some_and(|max| tokens.len() >= max) {

@@ -7,7 +7,9 @@ pub mod arch;
 mod blocks;
 mod buckets;
 pub mod chat;
+mod deployment;
 mod error;
+pub mod fit;
 mod generate;
 pub mod gguf;
 mod model;
@@ -19,8 +21,12 @@ mod vocabulary;
 mod weights;
 
 pub use arch::{Architecture, StepShape};
+pub use deployment::{DeployError, Deployment, HostExperts, Override, SplitMode};
 pub use error::{ModelError, SessionError};
 pub use generate::{Event, Finish, GenerateOptions, Generation};
 pub use model::{LoadOptions, Model};
-pub use session::{Logits, Session, SessionOptions};
+pub use session::{
+    Checkpoint, Logits, ModelIdentity, PromptCache, Session, SessionOptions, Slot, SlotId,
+    StateFileError,
+};
 pub use vocabulary::load_tokenizer;

@@ -3,6 +3,7 @@
 //! Everything here is for tests: it may panic on a test's own mistake, and no other crate depends on it.
 
 pub mod conformance;
+pub mod fake;
 pub mod fixtures;
 pub mod nmse;
 pub mod oracle;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use ggrs_core::DType;
 use ggrs_core::device::{Backend, Device, Precision};
 use ggrs_cpu::{CpuBackend, CpuOptions};
-use ggrs_model::{LoadOptions, Logits, Model, Session, SessionOptions};
+use ggrs_model::{
+    Deployment, LoadOptions, Logits, Model, Session, SessionOptions, SplitMode,
+};
 use ggrs_sched::{Leaves, Pattern, Pin, Placement, Spread};
 
 use crate::fixtures::fixture_path;
@@ -123,4 +125,14 @@ pub fn nmse(actual: &[f32], expected: &[f32]) -> f64 {
         .map(|(a, e)| square(f64::from(*a) - f64::from(*e)))
         .sum();
     error / expected.iter().map(|e| square(f64::from(*e))).sum::<f64>()
+}
+
+/// A deployment that splits every tensor over CPU members.
+pub fn by_tensor(n: usize, shares: &[f64]) -> Deployment {
+    Deployment {
+        devices: cpu_members(n).into_iter().map(|d| vec![d]).collect(),
+        split: SplitMode::Tensor,
+        shares: shares.to_vec(),
+        ..Deployment::default()
+    }
 }

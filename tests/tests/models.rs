@@ -35,6 +35,7 @@ fn session(model: &Arc<Model>, kv_dtype: DType, n_batch: usize) -> Session {
         n_ctx: Some(512),
         n_batch,
         kv_dtype,
+        ..SessionOptions::default()
     };
     Session::new(model, &options).expect("the session opens")
 }

@@ -6,7 +6,7 @@ use ggrs_core::DType;
 use ggrs_core::RoleKind;
 use ggrs_core::device::Precision;
 use ggrs_sched::{Leaves, Pin, Placement, Spread};
-use ggrs_tests::placed::{by_layer, cpu_members, load, nmse, open, pin, run};
+use ggrs_tests::placed::{by_layer, by_tensor, cpu_members, load, nmse, open, pin, run};
 
 const PROMPT: [u32; 9] = [3, 141, 59, 26, 53, 58, 97, 93, 23];
 
@@ -94,4 +94,31 @@ fn fixture_models_are_the_same_wherever_their_parts_lie() {
 #[test]
 fn the_demo_is_the_same_wherever_its_parts_lie() {
     same_as_one("demo/demo-q4_k_m.gguf", placements());
+}
+
+/// Every tensor split: evenly and not, with members that get nothing, over more members than there are key heads.
+fn tensor_splits() -> Vec<(&'static str, Placement)> {
+    let split = |n, shares: &[f64]| by_tensor(n, shares).placement().expect("a placement");
+    vec![
+        ("tensors over 1", split(1, &[])),
+        ("tensors over 2", split(2, &[])),
+        ("tensors over 2 as 3:1", split(2, &[3.0, 1.0])),
+        ("tensors over 2 as 1:0", split(2, &[1.0, 0.0])),
+        ("tensors over 2 as 30:25", split(2, &[30.0, 25.0])),
+        ("tensors over 3", split(3, &[])),
+        ("tensors over 4", split(4, &[])),
+        ("tensors over 5", split(5, &[])),
+    ]
+}
+
+#[test]
+fn fixture_models_are_the_same_with_every_tensor_split() {
+    for fixture in ["small-f32", "small-mix32", "small-q8_0", "k-kmix"] {
+        same_as_one(&format!("qwen3moe/{fixture}.gguf"), tensor_splits());
+    }
+}
+
+#[test]
+fn the_demo_is_the_same_with_every_tensor_split() {
+    same_as_one("demo/demo-q4_k_m.gguf", tensor_splits());
 }

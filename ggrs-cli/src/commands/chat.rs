@@ -13,7 +13,7 @@ use crate::answer::answer;
 use crate::console::Console;
 use crate::error::{Chain, CliError};
 use crate::load::{load_model, open_file, open_session};
-use crate::options::{ContextOptions, DeviceOptions, SamplingOptions};
+use crate::options::{ContextOptions, DeviceOptions, SamplingOptions, StateOptions};
 use crate::prompt::chat_ids;
 use crate::text_input::stdin_line;
 
@@ -29,6 +29,8 @@ pub(crate) struct Args {
     sampling: SamplingOptions,
     #[command(flatten)]
     context: ContextOptions,
+    #[command(flatten)]
+    state: StateOptions,
     #[command(flatten)]
     device: DeviceOptions,
 }
@@ -49,6 +51,7 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
         sampler,
         sampling: args.sampling,
     };
+    args.state.load(&mut chat.session)?;
     let n_system = chat.messages.len();
     let mut input = Input::open()?;
     if input.is_terminal() {
@@ -57,7 +60,7 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
     loop {
         let line = match input.next() {
             Ok(Some(line)) => line,
-            Ok(None) => return Ok(()),
+            Ok(None) => break,
             Err(error @ CliError::NotUtf8 { .. }) => {
                 console.note(Chain(&error));
                 continue;
@@ -66,7 +69,7 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
         };
         match line.trim() {
             "" => {}
-            "/quit" => return Ok(()),
+            "/quit" => break,
             "/reset" => {
                 chat.messages.truncate(n_system);
                 chat.session.truncate(0);
@@ -88,6 +91,7 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
             },
         }
     }
+    args.state.save(&mut chat.session)
 }
 
 /// A conversation.

@@ -12,7 +12,7 @@ use crate::answer::answer;
 use crate::console::Console;
 use crate::error::CliError;
 use crate::load::{load_model, open_file, open_session};
-use crate::options::{ContextOptions, DeviceOptions, SamplingOptions};
+use crate::options::{ContextOptions, DeviceOptions, SamplingOptions, StateOptions};
 use crate::prompt::{chat_ids, plain_ids};
 use crate::text_input::{argument_or_stdin, read_text};
 
@@ -42,6 +42,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     context: ContextOptions,
     #[command(flatten)]
+    state: StateOptions,
+    #[command(flatten)]
     device: DeviceOptions,
 }
 
@@ -56,6 +58,7 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
     };
     let options = args.context.session_options(None, args.device.precision);
     let mut session = open_session(&model, &options)?;
+    args.state.load(&mut session)?;
     let limits = args.sampling.limits();
     let answer = answer(
         &mut session,
@@ -65,6 +68,7 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
         !args.json,
         console,
     )?;
+    args.state.save(&mut session)?;
     if args.json {
         return console.json(&answer.to_json());
     }

@@ -43,6 +43,7 @@ impl ContextOptions {
             n_ctx: self.ctx.or(needed),
             n_batch: self.batch,
             kv_dtype: self.kv_dtype(precision),
+            ..SessionOptions::default()
         }
     }
 }

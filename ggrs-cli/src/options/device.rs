@@ -1,22 +1,26 @@
 //! Options of where and how a model computes. The same for every command that runs one.
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use ggrs_core::device::{Device, Precision};
+use ggrs_core::device::Precision;
 use ggrs_core::passes::PassSet;
-use ggrs_model::LoadOptions;
+use ggrs_model::{Deployment, LoadOptions};
+use ggrs_sched::Placement;
 
 use crate::error::CliError;
+use crate::options::PlacementArgs;
 use crate::registry::registry;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Device options")]
 pub(crate) struct DeviceOptions {
-    /// The device to run on, as `ggrs devices` lists it; `null` plans and computes nothing
-    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    /// The devices to run on, as `ggrs devices` lists them, with commas between; members of one device are joined by +
+    /// (cpu:0/4+cpu:1/4,cpu:2/4); `null` plans and computes nothing
+    #[arg(long, value_name = "DEVICES", default_value = "cpu")]
     pub(crate) devices: String,
+    #[command(flatten)]
+    pub(crate) placement: PlacementArgs,
     /// Threads of the CPU [default: all processors]
     #[arg(short, long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -39,10 +43,15 @@ fn precision_parser() -> impl clap::builder::TypedValueParser<Value = Precision>
 }
 
 impl DeviceOptions {
-    /// Opens the device.
-    pub(crate) fn open(&self) -> Result<Arc<dyn Device>, CliError> {
+    /// Opens the devices; says how a model is to lie over them.
+    pub(crate) fn deployment(&self) -> Result<Deployment, CliError> {
         let registry = registry(self.threads.map(NonZeroUsize::get))?;
-        Ok(registry.open(&self.devices)?)
+        self.placement.deployment(&self.devices, &registry)
+    }
+
+    /// Opens the devices, and says what lies where on them.
+    pub(crate) fn open(&self) -> Result<Placement, CliError> {
+        Ok(self.deployment()?.placement()?)
     }
 
     /// How a model is loaded.

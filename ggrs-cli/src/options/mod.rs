@@ -2,8 +2,12 @@
 
 mod context;
 mod device;
+mod placement;
 mod sampling;
+mod state;
 
 pub(crate) use context::ContextOptions;
 pub(crate) use device::DeviceOptions;
+pub(crate) use placement::PlacementArgs;
 pub(crate) use sampling::SamplingOptions;
+pub(crate) use state::StateOptions;

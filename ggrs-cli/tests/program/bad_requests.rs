@@ -45,6 +45,7 @@ fn help_is_not_an_error() {
         "tokenize",
         "logits",
         "perplexity",
+        "plan",
     ] {
         let help = ggrs([command, "--help"]).succeeded().stdout;
         assert!(help.contains(&format!("Usage: ggrs {command}")), "{help}");

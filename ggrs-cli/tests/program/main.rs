@@ -13,4 +13,5 @@ mod bad_requests;
 mod broken_model;
 mod files;
 mod measuring;
+mod plan;
 mod process;

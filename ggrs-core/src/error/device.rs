@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::DType;
+use crate::{DType, ShardError};
 
 /// Why one kernel refuses an op.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,20 @@ pub enum RefusalReason {
         /// What it must be a multiple of.
         of: usize,
     },
+    /// A size for which it was not made.
+    OneOf {
+        /// The size in words: "head width".
+        what: &'static str,
+        /// Its value.
+        got: usize,
+        /// The sizes it was made for.
+        of: &'static [usize],
+    },
+    /// Nothing to work on.
+    Empty {
+        /// What there is none of: "query heads".
+        what: &'static str,
+    },
     /// Weights kept in another form than it reads.
     WeightForm {
         /// The form it needs.
@@ -69,6 +83,10 @@ impl fmt::Display for RefusalReason {
             Self::Multiple { what, got, of } => {
                 write!(f, "{what} is {got}, not a multiple of {of}")
             }
+            Self::OneOf { what, got, of } => {
+                write!(f, "{what} is {got}, it has only {of:?}")
+            }
+            Self::Empty { what } => write!(f, "needs {what}, there are none"),
             Self::WeightForm { needs } => write!(f, "needs the weights {needs}"),
             Self::Precision { asked } => write!(f, "not for {asked} precision"),
             Self::Feature { needs } => write!(f, "needs {needs}"),
@@ -218,6 +236,16 @@ pub enum DeviceError {
         /// Bytes given.
         got: u64,
     },
+    /// A tensor that lies over several members cannot be moved so.
+    #[error("{device}: \"{tensor}\": {source}")]
+    Shard {
+        /// The device made of the members.
+        device: String,
+        /// The weight, state or value.
+        tensor: String,
+        /// Why.
+        source: ShardError,
+    },
     /// The device is gone.
     #[error("{device} was lost: {cause}; open it again")]
     Lost {
@@ -225,6 +253,18 @@ pub enum DeviceError {
         device: String,
         /// What the driver said.
         cause: String,
+    },
+    /// The device did not answer in time.
+    #[error(
+        "{device}: {what} did not finish within {waited_ms} ms; the device hangs or is shared: try again, or open it again"
+    )]
+    Timeout {
+        /// The device.
+        device: String,
+        /// What was waited for: "a fence", "all_reduce of layer 3".
+        what: String,
+        /// Milliseconds waited.
+        waited_ms: u64,
     },
     /// The operating system refused something.
     #[error("{device}: {what} failed: {code}")]

@@ -115,6 +115,38 @@ pub enum ExecError {
         /// The state it was in.
         state: &'static str,
     },
+    /// One member of a device made of several failed.
+    #[error("{member}: {source}")]
+    Member {
+        /// The member, by its number and name.
+        member: String,
+        /// What it said.
+        source: Box<Self>,
+    },
+    /// An exchange between members failed.
+    #[error("{op} \"{node}\" between {} ({transport}): {source}", members.join(", "))]
+    Collective {
+        /// The op's stem.
+        op: &'static str,
+        /// The node.
+        node: String,
+        /// How the members' data moves.
+        transport: &'static str,
+        /// Who takes part.
+        members: Vec<String>,
+        /// What went wrong.
+        source: Box<Self>,
+    },
+    /// An earlier failure left members at different points of the plan, or one of them still running.
+    #[error(
+        "{device} stopped in the middle of an earlier run and cannot go on, compile the plan again: {source}"
+    )]
+    Broken {
+        /// The device.
+        device: String,
+        /// The earlier failure.
+        source: Box<Self>,
+    },
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),

@@ -1,6 +1,6 @@
 //! Errors of planning and of binding memory to a plan.
 
-use crate::{DeviceError, GraphError, TensorDesc, Unsupported};
+use crate::{DeviceError, GraphError, PartitionError, Sharding, TensorDesc, Unsupported};
 
 /// Why a graph has no plan.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -56,6 +56,33 @@ pub enum PlanError {
         /// The last pass that changed something.
         pass: &'static str,
     },
+    /// The graph cannot be split over the members of a device made of several.
+    #[error(transparent)]
+    Partition(#[from] PartitionError),
+    /// A member of a device made of several has no plan for its part of the graph.
+    #[error("{member}: {source}")]
+    Member {
+        /// The member, by its number and name.
+        member: String,
+        /// Why.
+        source: Box<Self>,
+    },
+    /// Members that do not meet in the same exchanges.
+    #[error(
+        "the parts of the graph do not fit together: exchange {at} is {first_op} on {first} and {second_op} on {second}; this is a bug in the partition, please report it"
+    )]
+    Disagree {
+        /// Which exchange, in order.
+        at: usize,
+        /// A member.
+        first: String,
+        /// What it does there.
+        first_op: String,
+        /// Another member.
+        second: String,
+        /// What that one does.
+        second_op: String,
+    },
 }
 
 /// Why memory does not fit a plan.
@@ -103,6 +130,28 @@ pub enum BindError {
         found: &'static str,
         /// Form of the plan.
         wanted: &'static str,
+    },
+    /// A buffer that lies over the members in another way than the plan's.
+    #[error(
+        "{kind} \"{name}\" lies over the members as {found}, the plan wants it {wanted}; load it for this plan"
+    )]
+    Sharding {
+        /// "weight" or "state".
+        kind: &'static str,
+        /// The leaf.
+        name: String,
+        /// How the buffer lies.
+        found: Sharding,
+        /// How the plan has it.
+        wanted: Sharding,
+    },
+    /// A member of a device made of several refused its part.
+    #[error("{member}: {source}")]
+    Member {
+        /// The member, by its number and name.
+        member: String,
+        /// Why.
+        source: Box<Self>,
     },
     /// The device failed.
     #[error(transparent)]

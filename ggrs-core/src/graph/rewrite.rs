@@ -1,5 +1,6 @@
 //! Rewriting: patches are applied by building the graph anew, so that a rewritten graph is checked like any other.
 
+use std::collections::HashMap;
 use std::panic::Location;
 
 use smallvec::SmallVec;
@@ -73,6 +74,7 @@ impl Graph {
                 *flag = true;
             }
         }
+        let by_node: HashMap<NodeId, &Patch> = patches.iter().rev().map(|p| (p.at, p)).collect();
         // Leaves first: a fused op may stand before the place where its weights were declared.
         let kept = || {
             self.iter()
@@ -91,7 +93,7 @@ impl Graph {
                     .flatten()
                     .ok_or_else(|| bad("a value that is not made before it"))
             };
-            let patch = patches.iter().find(|p| p.at == id);
+            let patch = by_node.get(&id);
             let mut made: Vec<SmallVec<[ValueId; 2]>> = Vec::new();
             let resolve =
                 |map: &[Option<ValueId>], made: &[SmallVec<[ValueId; 2]>], v: PatchValue| match v {

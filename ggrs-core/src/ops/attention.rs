@@ -2,8 +2,9 @@
 
 use crate::ops::cache::page_operands;
 use crate::ops::operands::{Operand, finite, multiple, one, positive};
-use crate::ops::{OpSpec, Operands, Outputs, elems, number};
-use crate::{DType, DTypeSet, Dim, OpError, Real, Shape, TensorDesc};
+use crate::ops::{OpSpec, Operands, Outputs, SplitOperand, SplitRule, elems, number};
+use crate::shard::Part;
+use crate::{DType, DTypeSet, Dim, OpError, Real, Shape, Sharding, Split, TensorDesc};
 
 /// Which keys a query sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -202,4 +203,70 @@ impl OpSpec for Attention {
         }
         p
     }
+
+    /// Cut by query head, every member with the key heads that its query heads read; sinks and a mask that has heads
+    /// alike, everything else whole.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        let mut rule = SplitRule::replicated(ins.len(), outs.len());
+        let Some((q, k)) = cut_by_heads(ins) else {
+            return rule;
+        };
+        let keys = k.map_or(Sharding::Replicated, Sharding::Split);
+        let n_ins = ins.len();
+        for (i, (sharding, x)) in rule.inputs.iter_mut().zip(ins).enumerate() {
+            *sharding = match i {
+                0 => Sharding::Split(q.clone()),
+                1 | 2 => keys.clone(),
+                _ if self.sinks && i + 1 == n_ins => Sharding::Split(q.on_axis(0)),
+                3 if self.visibility == Visibility::Mask
+                    && x.desc.shape.dim(1) != Some(Dim::Fixed(1)) =>
+                {
+                    Sharding::Split(q.on_axis(1))
+                }
+                _ => Sharding::Replicated,
+            };
+        }
+        rule.outputs.fill(Sharding::Split(q));
+        rule
+    }
+}
+
+/// The cut of the query heads and that of the key heads; all members hold the key head if there is one only.
+fn cut_by_heads(ins: &[SplitOperand<'_>]) -> Option<(Split, Option<Split>)> {
+    let [q, k, v, ..] = ins else { return None };
+    let axis = q.desc.rank().checked_sub(2)?;
+    let (n_q, n_k) = (
+        q.desc.shape.dim(axis)?.fixed()?,
+        k.desc.shape.dim(axis)?.fixed()?,
+    );
+    let group = n_q.checked_div(n_k)?;
+    if let Some(keys) = k.cut_of(axis).or_else(|| v.cut_of(axis)) {
+        let own = q.cut_of(axis).filter(|q| heads_meet(q, keys, group));
+        let queries = own.cloned().unwrap_or_else(|| keys.times(group));
+        return Some((queries, Some(keys.clone())));
+    }
+    let queries = q.cut_of(axis)?;
+    if n_k == 1 {
+        return Some((queries.clone(), None));
+    }
+    let read = |m: usize| {
+        let mut heads: Vec<usize> = queries.elements(m).map(|h| h / group.max(1)).collect();
+        heads.dedup();
+        Split::runs(heads)
+    };
+    let parts: Vec<Part> = (0..queries.members()).map(read).collect();
+    let keys = Split::new(axis, n_k, parts).ok()?;
+    heads_meet(queries, &keys, group).then(|| (queries.clone(), Some(keys)))
+}
+
+/// Does local query head `i` of every member read its local key head `i / (queries / keys)`?
+fn heads_meet(queries: &Split, keys: &Split, group: usize) -> bool {
+    (0..queries.members()).all(|m| {
+        let (n_q, n_k) = (queries.len(m), keys.len(m));
+        let Some(local) = n_q.checked_div(n_k).filter(|n| n * n_k == n_q) else {
+            return n_q == 0;
+        };
+        let held = keys.elements(m).flat_map(|k| std::iter::repeat_n(k, local));
+        queries.elements(m).map(|h| h / group.max(1)).eq(held)
+    })
 }

@@ -2,8 +2,8 @@
 
 use crate::ops::movement::batch_of_ids;
 use crate::ops::operands::Operand;
-use crate::ops::{Alias, OpSpec, Operands, Outputs, bytes, number};
-use crate::{DTypeSet, Dim, OpError, TensorDesc};
+use crate::ops::{Alias, OpSpec, Operands, Outputs, SplitOperand, SplitRule, bytes, number};
+use crate::{DTypeSet, Dim, OpError, Sharding, TensorDesc};
 
 /// The written tensor is the output: same storage, same layout.
 fn in_place(dst: Operand<'_>) -> Outputs {
@@ -81,6 +81,30 @@ impl OpSpec for SetRows {
     fn alias(&self) -> Alias {
         Alias::InPlace
     }
+
+    /// A cut of the width or of a batch axis stays, with the rows cut alike.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        let replicated = SplitRule::replicated(ins.len(), outs.len());
+        let [dst, _, ids] = ins else {
+            return replicated;
+        };
+        match dst.split() {
+            Some(cut) if dst.cut_from_end(1).is_none() => {
+                let batch = dst.cut_from_end(0).is_none();
+                let alike = ids.desc.shape.dim(cut.axis()) == dst.desc.shape.dim(cut.axis());
+                let of_ids = if batch && alike {
+                    dst.sharding.clone()
+                } else {
+                    Sharding::Replicated
+                };
+                SplitRule::new(
+                    [dst.sharding.clone(), dst.sharding.clone(), of_ids],
+                    [dst.sharding.clone()],
+                )
+            }
+            _ => replicated,
+        }
+    }
 }
 
 /// `dst = src`, same shape, any strides on either side, converted to the type of `dst`.
@@ -120,6 +144,17 @@ impl OpSpec for Store {
 
     fn alias(&self) -> Alias {
         Alias::InPlace
+    }
+
+    /// Any cut stays, with the source cut alike.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        match ins {
+            [dst, _] if dst.split().is_some() => {
+                let s = dst.sharding;
+                SplitRule::new([s.clone(), s.clone()], [s.clone()])
+            }
+            _ => SplitRule::replicated(ins.len(), outs.len()),
+        }
     }
 }
 
@@ -175,6 +210,19 @@ impl OpSpec for CacheWrite {
 
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("block", self.block.to_string())]
+    }
+
+    /// A cut of any axis but that of the cells stays, with the rows cut alike.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        let mut rule = SplitRule::replicated(ins.len(), outs.len());
+        let cache = ins.first().map(|c| c.sharding);
+        if let Some(Sharding::Split(cut)) = cache
+            && cut.axis() > 0
+        {
+            let alike = rule.inputs.iter_mut().take(2).chain(&mut rule.outputs);
+            alike.for_each(|s| *s = Sharding::Split(cut.clone()));
+        }
+        rule
     }
 }
 

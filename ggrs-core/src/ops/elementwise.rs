@@ -1,8 +1,8 @@
 //! Elementwise ops. Results have the dtype of the first operand; arithmetic is in F32.
 
 use crate::ops::operands::{broadcast, finite, one};
-use crate::ops::{OpSpec, Operands, Outputs, elems};
-use crate::{DTypeSet, OpError, Real, TensorDesc};
+use crate::ops::{OpSpec, Operands, Outputs, SplitOperand, SplitRule, elems};
+use crate::{DType, DTypeSet, OpError, Real, Sharding, TensorDesc};
 
 /// Which arithmetic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +44,25 @@ impl OpSpec for Binary {
         rhs.dtype(DTypeSet::Float)?;
         one(lhs.desc.dtype, broadcast(lhs.shape(), rhs.shape())?)
     }
+
+    /// Cut: the same cut in both, an operand that is repeated along it whole. Sums: `sum + sum`, `sum - sum`,
+    /// `sum * whole`, `whole * sum` and `sum / whole` stay sums.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        let (Some(out), [a, b]) = (outs.first(), ins) else {
+            return SplitRule::replicated(ins.len(), outs.len());
+        };
+        use Sharding::{Partial, Replicated};
+        let linear = match (self.kind, a.sharding, b.sharding) {
+            (BinaryKind::Add | BinaryKind::Sub, Partial, Partial)
+            | (BinaryKind::Mul | BinaryKind::Div, Partial, Replicated)
+            | (BinaryKind::Mul, Replicated, Partial) => out.dtype == DType::F32,
+            _ => false,
+        };
+        if linear {
+            return SplitRule::new([a.sharding.clone(), b.sharding.clone()], [Partial]);
+        }
+        SplitRule::by_elements(ins, out)
+    }
 }
 
 /// `scale * x + bias`.
@@ -80,6 +99,14 @@ impl OpSpec for Scale {
             ("scale", self.scale.to_string()),
             ("bias", self.bias.to_string()),
         ]
+    }
+
+    /// Any cut passes; a sum passes if nothing is added.
+    fn split(&self, ins: &[SplitOperand<'_>], _: &[&TensorDesc]) -> SplitRule {
+        let linear = (self.bias.0 == 0.0).then(|| SplitRule::summed(ins));
+        linear
+            .flatten()
+            .unwrap_or_else(|| SplitRule::elementwise(ins))
     }
 }
 
@@ -119,6 +146,11 @@ impl OpSpec for Clamp {
 
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("min", self.min.to_string()), ("max", self.max.to_string())]
+    }
+
+    /// Any cut passes.
+    fn split(&self, ins: &[SplitOperand<'_>], _: &[&TensorDesc]) -> SplitRule {
+        SplitRule::elementwise(ins)
     }
 }
 
@@ -209,5 +241,13 @@ impl OpSpec for Unary {
     fn infer(&self, ins: &Operands<'_>) -> Result<Outputs, OpError> {
         let [x] = ins.exactly()?;
         one(x.dtype(DTypeSet::Float)?.desc.dtype, x.shape().clone())
+    }
+
+    /// Any cut passes; a sum only through a change of sign.
+    fn split(&self, ins: &[SplitOperand<'_>], _: &[&TensorDesc]) -> SplitRule {
+        let linear = (self.kind == UnaryKind::Neg).then(|| SplitRule::summed(ins));
+        linear
+            .flatten()
+            .unwrap_or_else(|| SplitRule::elementwise(ins))
     }
 }

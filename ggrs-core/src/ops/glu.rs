@@ -1,8 +1,8 @@
 //! Gated linear units: activation(gate) * up.
 
 use crate::ops::operands::{multiple, one};
-use crate::ops::{OpSpec, Operands, Outputs, elems};
-use crate::{DTypeSet, OpError, TensorDesc};
+use crate::ops::{OpSpec, Operands, Outputs, SplitOperand, SplitRule, elems};
+use crate::{DTypeSet, OpError, Sharding, Split, TensorDesc};
 
 /// The gate's activation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -105,4 +105,36 @@ impl OpSpec for Glu {
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("input", format!("{:?}", self.input))]
     }
+
+    /// Two operands: the same cut in both. One: a cut of another axis passes; a cut of the last one passes if every
+    /// member holds the same elements of both halves.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        let replicated = SplitRule::replicated(ins.len(), outs.len());
+        let Some(out) = outs.first() else {
+            return replicated;
+        };
+        match (self.input, ins) {
+            (GluInput::Split, _) => SplitRule::by_elements(ins, out),
+            (_, [x]) if x.cut_of_rows().is_some() => SplitRule::passed(x.sharding, 1),
+            (_, [x]) => {
+                let width = out.shape.last().bound();
+                let half = x.split().and_then(|s| of_both_halves(s, width));
+                half.map_or(replicated, |half| {
+                    SplitRule::new([x.sharding.clone()], [Sharding::Split(half)])
+                })
+            }
+            _ => replicated,
+        }
+    }
+}
+
+/// The cut of either half of an axis of twice `width`, if both are cut alike.
+fn of_both_halves(split: &Split, width: usize) -> Option<Split> {
+    let (first, second) = (split.within(&(0..width)), split.within(&(width..2 * width)));
+    // A member's first half must lie before its second.
+    let in_order = (0..split.members()).all(|m| {
+        let mut rest = split.elements(m).skip_while(|i| *i < width);
+        rest.all(|i| i >= width)
+    });
+    (first == second && in_order).then_some(first)
 }

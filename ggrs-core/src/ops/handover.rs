@@ -2,7 +2,7 @@
 //! moves the bytes between two runs of steps, so that no device needs a kernel for them.
 
 use crate::ops::operands::{fresh, one};
-use crate::ops::{OpSpec, Operands, Outputs};
+use crate::ops::{OpSpec, Operands, Outputs, SplitOperand, SplitRule};
 use crate::{OpError, TensorDesc};
 
 /// A value that another device takes over at this point. It has no result; it keeps the value alive until here.
@@ -42,6 +42,14 @@ impl OpSpec for Send {
 
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("tag", self.tag.to_string())]
+    }
+
+    /// Any cut is sent as it is; sums are taken before.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        match ins {
+            [x] if x.split().is_some() => SplitRule::passed(x.sharding, outs.len()),
+            _ => SplitRule::replicated(ins.len(), outs.len()),
+        }
     }
 }
 

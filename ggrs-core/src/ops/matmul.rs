@@ -1,9 +1,10 @@
 //! Matrix products of weights with activations. Results are F32.
 
 use crate::ops::glu::GluKind;
+use crate::ops::movement::keeps_blocks;
 use crate::ops::operands::{Operand, one};
-use crate::ops::{OpSpec, Operands, Outputs, elems, number};
-use crate::{DType, DTypeSet, Dim, OpError, Shape, TensorDesc};
+use crate::ops::{OpSpec, Operands, Outputs, SplitOperand, SplitRule, elems, number};
+use crate::{DType, DTypeSet, Dim, OpError, Shape, Sharding, Split, TensorDesc};
 
 /// `x @ weights^T`: weights `[batch.., m, k]`, x `[batch.., n, k]` -> F32 `[batch.., n, m]`.
 ///
@@ -48,6 +49,54 @@ fn product(weights: Operand<'_>, x: Operand<'_>) -> Result<Shape, OpError> {
     Ok(x.shape().clone().with(rank - 1, weights.from_end(1)))
 }
 
+fn product_rule(weights: &SplitOperand<'_>, x: &SplitOperand<'_>) -> SplitRule {
+    let whole = Sharding::Replicated;
+    let rank = x.desc.rank();
+    let on_x = |cut: &Split, from_end: usize| {
+        Sharding::Split(cut.on_axis(rank.saturating_sub(from_end + 1)))
+    };
+    // The axis counted from the last, and how many batches of x share one of the weights.
+    let from_end = |o: &SplitOperand<'_>, cut: &Split| o.desc.rank().saturating_sub(cut.axis() + 1);
+    let batches = |o: &SplitOperand<'_>, i: usize| {
+        let axis = o.desc.rank().checked_sub(i + 1);
+        axis.and_then(|a| o.desc.shape.dim(a)).map_or(1, Dim::bound)
+    };
+    let shared = |i: usize| batches(x, i) / batches(weights, i).max(1);
+    let rule = |w: Sharding, x: Sharding, out: Sharding| SplitRule::new([w, x], [out]);
+    match (weights.sharding, x.sharding) {
+        (Sharding::Split(cut), _) => match from_end(weights, cut) {
+            0 if cut.is_disjoint() => {
+                rule(weights.sharding.clone(), on_x(cut, 0), Sharding::Partial)
+            }
+            0 => SplitRule::replicated(2, 1),
+            1 => rule(weights.sharding.clone(), whole, on_x(cut, 0)),
+            i => {
+                let of_x = on_x(&cut.times(shared(i)), i);
+                rule(weights.sharding.clone(), of_x.clone(), of_x)
+            }
+        },
+        (Sharding::Replicated, Sharding::Split(cut)) => match from_end(x, cut) {
+            0 if cut.is_disjoint() && keeps_blocks(x, weights.desc.dtype) => {
+                let last = weights.desc.rank().saturating_sub(1);
+                let of_weights = Sharding::Split(cut.on_axis(last));
+                rule(of_weights, x.sharding.clone(), Sharding::Partial)
+            }
+            0 => SplitRule::replicated(2, 1),
+            i if i == 1 || batches(weights, i) == 1 => {
+                rule(whole, x.sharding.clone(), x.sharding.clone())
+            }
+            i => match (cut.over(shared(i)), weights.desc.rank().checked_sub(i + 1)) {
+                (Some(cut), Some(axis)) => {
+                    let of_weights = Sharding::Split(cut.on_axis(axis));
+                    rule(of_weights, x.sharding.clone(), x.sharding.clone())
+                }
+                _ => SplitRule::replicated(2, 1),
+            },
+        },
+        _ => SplitRule::replicated(2, 1),
+    }
+}
+
 impl OpSpec for MatMul {
     fn stem(&self) -> &'static str {
         "matmul"
@@ -67,6 +116,15 @@ impl OpSpec for MatMul {
             .first()
             .map_or(0.0, |w| number(Some(w.shape.last().bound())));
         2.0 * k * outs.first().map_or(0.0, |o| elems(o))
+    }
+
+    /// Weights cut along m give cut results; along k, with `x` alike, sums; along a batch axis, cut batches. Of whole
+    /// weights, every member takes those that its part of `x` meets.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        match ins {
+            [weights, x] => product_rule(weights, x),
+            _ => SplitRule::replicated(ins.len(), outs.len()),
+        }
     }
 }
 
@@ -100,6 +158,24 @@ impl OpSpec for MatMulGlu {
 
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("kind", self.kind.stem().to_owned())]
+    }
+
+    /// As for one product, both weights cut alike, but never along k: the gate needs the whole sum.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        let replicated = SplitRule::replicated(ins.len(), outs.len());
+        let [gate, up, x] = ins else {
+            return replicated;
+        };
+        let weights = if gate.split().is_some() { gate } else { up };
+        let rule = product_rule(weights, x);
+        match (rule.inputs.as_slice(), rule.outputs.as_slice()) {
+            (_, [Sharding::Partial]) => replicated,
+            ([weights, x], [_]) => SplitRule::new(
+                [weights.clone(), weights.clone(), x.clone()],
+                rule.outputs.clone(),
+            ),
+            _ => replicated,
+        }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use crate::ops::glu::GluKind;
 use crate::ops::matmul::same_weights;
+use crate::ops::movement::keeps_blocks;
 use crate::ops::operands::{Operand, fresh, one, positive};
-use crate::ops::{OpSpec, Operands, Outputs, bytes, elems, number};
-use crate::{DType, DTypeSet, Dim, OpError, Real, Shape, TensorDesc};
+use crate::ops::{Op, OpSpec, Operands, Outputs, SplitOperand, SplitRule, bytes, elems, number};
+use crate::{DType, DTypeSet, Dim, OpError, Real, Shape, Sharding, Split, TensorDesc};
 
 /// Products with experts chosen per token: weights `[E, m, k]`, x `[T, n, k]` with `n` 1 or `n_used`, ids I32
 /// `[T, n_used]` -> F32 `[T, n_used, m]`: `out[t, j] = weights[ids[t, j]] @ x[t, min(j, n - 1)]`.
@@ -40,6 +41,32 @@ impl Window {
         }
     }
 
+    /// The rows of the table (operand 0) that a member holds if the rule cuts it along `axis`, which `window` may have
+    /// narrowed before.
+    pub(super) fn of_member(
+        window: Option<Self>,
+        member: usize,
+        rule: &SplitRule,
+        ins: &[&TensorDesc],
+        axis: usize,
+    ) -> Option<Self> {
+        match rule.inputs.first() {
+            Some(Sharding::Split(cut)) if cut.axis() == axis => {
+                let rows = ins.first()?.shape.dim(axis)?.bound();
+                let whole = window.unwrap_or(Self {
+                    first: 0,
+                    total: rows,
+                });
+                let first = cut.part(member).first().map_or(0, |r| r.start);
+                Some(Self {
+                    first: whole.first + first,
+                    ..whole
+                })
+            }
+            _ => None,
+        }
+    }
+
     fn params(window: Option<Self>) -> Option<(&'static str, String)> {
         window.map(|w| ("window", format!("from {} of {}", w.first, w.total)))
     }
@@ -68,6 +95,54 @@ fn product(weights: Operand<'_>, x: Operand<'_>, ids: Operand<'_>) -> Result<Sha
         ids.from_end(0),
         weights.from_end(1),
     ]))
+}
+
+fn product_rule(
+    bank: &SplitOperand<'_>,
+    x: &SplitOperand<'_>,
+    ids: &SplitOperand<'_>,
+) -> SplitRule {
+    let whole = Sharding::Replicated;
+    let replicated = SplitRule::replicated(3, 1);
+    let on = |cut: &Split, axis: usize| Sharding::Split(cut.on_axis(axis));
+    let rule = |bank: Sharding, x: Sharding, ids: Sharding, out: Sharding| {
+        SplitRule::new([bank, x, ids], [out])
+    };
+    // One row per token is for all of its experts.
+    let one_row = x.desc.shape.dim(1) == Some(Dim::Fixed(1));
+    if let Some(cut) = bank.split() {
+        let of_bank = bank.sharding.clone();
+        return match cut.axis() {
+            0 if cut.is_plain() => {
+                let of_x = if x.is_partial() {
+                    Sharding::Partial
+                } else {
+                    whole.clone()
+                };
+                rule(of_bank, of_x, whole, Sharding::Partial)
+            }
+            1 => rule(of_bank, whole.clone(), whole, on(cut, 2)),
+            2 if cut.is_disjoint() => rule(of_bank, on(cut, 2), whole, Sharding::Partial),
+            _ => replicated,
+        };
+    }
+    if let Some(cut) = x.cut_of(2) {
+        let fits = cut.is_disjoint() && keeps_blocks(x, bank.desc.dtype);
+        let of_x = x.sharding.clone();
+        return if fits {
+            rule(on(cut, 2), of_x, whole, Sharding::Partial)
+        } else {
+            replicated
+        };
+    }
+    match x.split().or_else(|| ids.split()) {
+        Some(cut) if cut.axis() == 0 => rule(whole, on(cut, 0), on(cut, 0), on(cut, 0)),
+        Some(cut) if !one_row => rule(whole, on(cut, 1), on(cut, 1), on(cut, 1)),
+        _ => match ids.cut_of(1) {
+            Some(cut) => rule(whole.clone(), whole, on(cut, 1), on(cut, 1)),
+            None => replicated,
+        },
+    }
 }
 
 /// Bytes touched: only the experts that tokens chose are read, at most all of them.
@@ -117,6 +192,29 @@ impl OpSpec for MatMulId {
     fn params(&self) -> Vec<(&'static str, String)> {
         Window::params(self.window).into_iter().collect()
     }
+
+    /// Banks cut along m give cut results; along k, with `x` alike, sums; cut by expert, sums: a member gives zeros for the experts it does not hold.
+    /// `x` is then whole, or a sum of rows that are whole on the member that holds their expert and zero elsewhere; only
+    /// whoever partitions knows, and shows such an `x` as partial here. Tokens and rows per token pass.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        match ins {
+            [bank, x, ids] => product_rule(bank, x, ids),
+            _ => SplitRule::replicated(ins.len(), outs.len()),
+        }
+    }
+
+    /// The window of experts that the member holds.
+    fn on_member(
+        &self,
+        member: usize,
+        rule: &SplitRule,
+        ins: &[&TensorDesc],
+        _: &[Shape],
+    ) -> Option<Op> {
+        let window = Window::of_member(self.window, member, rule, ins, 0)?;
+        let window = Some(window);
+        Some(Self { window }.into())
+    }
 }
 
 /// `activation(gate product) * (up product)` with experts chosen per token: what the gate/up fusion makes.
@@ -165,6 +263,39 @@ impl OpSpec for MatMulIdGlu {
         std::iter::once(kind)
             .chain(Window::params(self.window))
             .collect()
+    }
+
+    /// As for one product, both banks cut alike, but never along k: the gate needs the whole sum.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        let replicated = SplitRule::replicated(ins.len(), outs.len());
+        let [gate, up, x, ids] = ins else {
+            return replicated;
+        };
+        let bank = if gate.split().is_some() { gate } else { up };
+        let rule = product_rule(bank, x, ids);
+        let [of_bank, of_x, of_ids] = rule.inputs.as_slice() else {
+            return replicated;
+        };
+        match of_bank {
+            Sharding::Split(cut) if cut.axis() == 2 => replicated,
+            _ => SplitRule::new(
+                [of_bank, of_bank, of_x, of_ids].map(Clone::clone),
+                rule.outputs.clone(),
+            ),
+        }
+    }
+
+    /// The window of experts that the member holds.
+    fn on_member(
+        &self,
+        member: usize,
+        rule: &SplitRule,
+        ins: &[&TensorDesc],
+        _: &[Shape],
+    ) -> Option<Op> {
+        let window = Window::of_member(self.window, member, rule, ins, 0)?;
+        let (kind, window) = (self.kind, Some(window));
+        Some(Self { kind, window }.into())
     }
 }
 
@@ -240,5 +371,10 @@ impl OpSpec for RouteExperts {
             ("gating", format!("{:?}", self.gating)),
             ("normalise", self.normalise.to_string()),
         ]
+    }
+
+    /// Token by token.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        SplitRule::by_rows(ins, outs.len())
     }
 }

@@ -1,8 +1,8 @@
 //! Norms over the last axis. Sums are in F32 or wider; results have the dtype of `x`.
 
 use crate::ops::operands::{Operand, fresh, not_negative, one};
-use crate::ops::{OpSpec, Operands, Outputs, elems};
-use crate::{DTypeSet, OpError, Real, TensorDesc};
+use crate::ops::{OpSpec, Operands, Outputs, SplitOperand, SplitRule, elems};
+use crate::{DTypeSet, OpError, Real, Sharding, TensorDesc};
 
 /// A weight over the last axis of `x`: F32 `[width]`.
 fn weight(w: Operand<'_>, x: Operand<'_>) -> Result<(), OpError> {
@@ -16,6 +16,18 @@ fn input(x: Operand<'_>) -> Result<Operand<'_>, OpError> {
     x.dtype(DTypeSet::Float)?
         .min_rank(1, "at least 1 axis [.., width]")?
         .rows()
+}
+
+/// The first `n` operands, all of one shape, in the first cut among them that leaves rows whole; the rest whole.
+fn rows_and_weight(ins: &[SplitOperand<'_>], n: usize, n_outputs: usize) -> SplitRule {
+    let Some(cut) = ins.iter().take(n).find_map(SplitOperand::cut_of_rows) else {
+        return SplitRule::replicated(ins.len(), n_outputs);
+    };
+    let mut rule = SplitRule::replicated(ins.len(), n_outputs);
+    for sharding in rule.inputs.iter_mut().take(n).chain(&mut rule.outputs) {
+        *sharding = Sharding::Split(cut.clone());
+    }
+    rule
 }
 
 /// `x / sqrt(mean(x^2) + eps)`, times a weight `[width]` if there is one.
@@ -55,6 +67,11 @@ impl OpSpec for RmsNorm {
 
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("eps", self.eps.to_string())]
+    }
+
+    /// Row by row; the weight whole.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        rows_and_weight(ins, 1, outs.len())
     }
 }
 
@@ -96,6 +113,11 @@ impl OpSpec for AddRmsNorm {
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("eps", self.eps.to_string())]
     }
+
+    /// Row by row, the same cut in both operands; the weight whole.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        rows_and_weight(ins, 2, outs.len())
+    }
 }
 
 /// `(x - mean(x)) / sqrt(var(x) + eps)`; weight and bias, where wanted, are a mul and an add.
@@ -128,6 +150,11 @@ impl OpSpec for LayerNorm {
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("eps", self.eps.to_string())]
     }
+
+    /// Row by row.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        SplitRule::by_rows(ins, outs.len())
+    }
 }
 
 /// `x / max(sqrt(sum(x^2)), eps)`.
@@ -159,5 +186,10 @@ impl OpSpec for L2Norm {
 
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("eps", self.eps.to_string())]
+    }
+
+    /// Row by row.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        SplitRule::by_rows(ins, outs.len())
     }
 }

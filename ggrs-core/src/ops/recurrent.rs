@@ -1,8 +1,9 @@
 //! Recurrent mixers: causal depthwise convolution and the gated delta rule.
 
 use crate::ops::operands::{Operand, fresh, multiple, one};
-use crate::ops::{OpSpec, Operands, Outputs, elems, number};
-use crate::{DType, DTypeSet, Dim, OpError, Shape, TensorDesc};
+use crate::ops::{OpSpec, Operands, Outputs, SplitOperand, SplitRule, elems, number};
+use crate::shard::Part;
+use crate::{DType, DTypeSet, Dim, OpError, Shape, Sharding, Split, TensorDesc};
 
 /// Causal depthwise convolution without bias: x `[S, C, K - 1 + T]` (the state's columns first), weights `[C, K]`
 /// -> `[S, T, C]`: `out[s, t, c] = sum_j x[s, c, t + j] * w[c, j]`. F32.
@@ -54,6 +55,20 @@ impl OpSpec for SsmConv {
             .get(1)
             .map_or(0.0, |w| number(Some(w.shape.last().bound())));
         2.0 * taps * outs.first().map_or(0.0, |o| elems(o))
+    }
+
+    /// Cut by channel, or by sequence with whole weights.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        let replicated = SplitRule::replicated(ins.len(), outs.len());
+        let [x, w] = ins else { return replicated };
+        let on = |cut: &Split, axis: usize| Sharding::Split(cut.on_axis(axis));
+        if let Some(cut) = x.cut_of(1).or_else(|| w.cut_of(0)) {
+            SplitRule::new([on(cut, 1), on(cut, 0)], [on(cut, 2)])
+        } else if let Some(cut) = x.cut_of(0) {
+            SplitRule::new([on(cut, 0), Sharding::Replicated], [on(cut, 0)])
+        } else {
+            replicated
+        }
     }
 }
 
@@ -146,4 +161,85 @@ impl OpSpec for GatedDeltaNet {
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("snapshots", self.snapshots.to_string())]
     }
+
+    /// Cut by head: every member's value heads find their own key heads among its key heads, in the same order.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        let replicated = SplitRule::replicated(ins.len(), outs.len());
+        let [q, k, v, g, beta, state] = ins else {
+            return replicated;
+        };
+        let n_k = k.desc.shape.dim(2).map_or(0, Dim::bound);
+        let n_v = v.desc.shape.dim(2).map_or(0, Dim::bound);
+        let keys = k.cut_of(2).or_else(|| q.cut_of(2)).cloned();
+        let values = state.cut_of(1).or_else(|| {
+            let mut others = [v, g, beta].into_iter();
+            others.find_map(|x| x.cut_of(2))
+        });
+        let values = values.cloned();
+        let Some(values) = values.or_else(|| values_of(keys.as_ref()?, n_k, n_v)) else {
+            return replicated;
+        };
+        let fitting = keys.filter(|keys| heads_meet(&values, keys, n_k));
+        let Some(keys) = fitting.or_else(|| keys_of(&values, n_k)) else {
+            return replicated;
+        };
+        let keys = Sharding::Split(keys.on_axis(2));
+        let of_state = Sharding::Split(values.on_axis(1));
+        let values = Sharding::Split(values.on_axis(2));
+        SplitRule::new(
+            [
+                keys.clone(),
+                keys,
+                values.clone(),
+                values.clone(),
+                values.clone(),
+                of_state,
+            ],
+            [values.clone(), values],
+        )
+    }
+}
+
+/// Does local value head `i` of every member read its local key head `i % count`?
+fn heads_meet(values: &Split, keys: &Split, n_k: usize) -> bool {
+    (0..values.members()).all(|m| {
+        let (n_values, n_keys) = (values.len(m), keys.len(m));
+        let local: Vec<usize> = keys.elements(m).collect();
+        let read = values.elements(m).map(|h| h.checked_rem(n_k));
+        let held = local.iter().cycle().take(n_values).map(|h| Some(*h));
+        n_values == 0 || (n_keys > 0 && n_values.is_multiple_of(n_keys) && read.eq(held))
+    })
+}
+
+/// The value heads of every member's key heads: each key head again in every round of `n_k` value heads.
+fn values_of(keys: &Split, n_k: usize, n_v: usize) -> Option<Split> {
+    let rounds = n_v.checked_div(n_k)?;
+    let part = |ranges: &Part| -> Part {
+        let round = |r: usize| {
+            ranges
+                .iter()
+                .map(move |k| r * n_k + k.start..r * n_k + k.end)
+        };
+        (0..rounds).flat_map(round).collect()
+    };
+    let parts: Vec<Part> = keys.parts().iter().map(part).collect();
+    Split::new(2, n_v, parts).ok()
+}
+
+/// The key heads that every member's value heads read: those of the first, up to the first that comes again.
+fn keys_of(values: &Split, n_k: usize) -> Option<Split> {
+    let part = |m: usize| -> Option<Part> {
+        let mut heads: Vec<usize> = Vec::new();
+        for h in values.elements(m) {
+            let head = h.checked_rem(n_k)?;
+            if heads.contains(&head) {
+                break;
+            }
+            heads.push(head);
+        }
+        Some(Split::runs(heads))
+    };
+    let parts: Vec<Part> = (0..values.members()).map(part).collect::<Option<_>>()?;
+    let keys = Split::new(2, n_k, parts).ok()?;
+    heads_meet(values, &keys, n_k).then_some(keys)
 }

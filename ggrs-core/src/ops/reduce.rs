@@ -1,8 +1,8 @@
 //! Sums and means along one axis, running sums along the last.
 
 use crate::ops::operands::one;
-use crate::ops::{OpSpec, Operands, Outputs, elems};
-use crate::{DType, DTypeSet, OpError, TensorDesc};
+use crate::ops::{OpSpec, Operands, Outputs, SplitOperand, SplitRule, elems};
+use crate::{DType, DTypeSet, OpError, Sharding, TensorDesc};
 
 /// What is made of an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +61,20 @@ impl OpSpec for Reduce {
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("axis", self.axis.to_string())]
     }
+
+    /// A cut of another axis passes. Sums of the parts of the axis are partial sums; partial sums stay such.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        let replicated = SplitRule::replicated(ins.len(), outs.len());
+        let [x] = ins else { return replicated };
+        match x.sharding {
+            Sharding::Partial => SplitRule::passed(&Sharding::Partial, 1),
+            Sharding::Split(s) if s.axis() != self.axis => SplitRule::passed(x.sharding, 1),
+            Sharding::Split(s) if self.kind == ReduceKind::Sum && s.is_disjoint() => {
+                SplitRule::new([x.sharding.clone()], [Sharding::Partial])
+            }
+            _ => replicated,
+        }
+    }
 }
 
 /// Running sum along the last axis. F32.
@@ -83,5 +97,10 @@ impl OpSpec for CumSum {
             .min_rank(1, "at least 1 axis")?
             .rows()?;
         one(DType::F32, x.shape().clone())
+    }
+
+    /// Row by row; partial sums stay such.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        SplitRule::summed(ins).unwrap_or_else(|| SplitRule::by_rows(ins, outs.len()))
     }
 }

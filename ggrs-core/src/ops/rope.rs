@@ -1,8 +1,8 @@
 //! Rotary position embedding.
 
 use crate::ops::operands::{multiple, not_negative, one, positive};
-use crate::ops::{OpSpec, Operands, Outputs, elems};
-use crate::{DTypeSet, Dim, OpError, Real, TensorDesc};
+use crate::ops::{OpSpec, Operands, Outputs, SplitOperand, SplitRule, elems};
+use crate::{DTypeSet, Dim, OpError, Real, Sharding, TensorDesc};
 
 /// Which elements are rotated together, and which position rotates them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -169,5 +169,26 @@ impl OpSpec for Rope {
             ("n_rot", self.n_rot.to_string()),
             ("base", self.base.to_string()),
         ]
+    }
+
+    /// Cuts of heads and of outer axes pass; of tokens, with the positions cut alike.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        let replicated = SplitRule::replicated(ins.len(), outs.len());
+        let [x, positions, ..] = ins else {
+            return replicated;
+        };
+        let Some(cut) = x.cut_of_rows() else {
+            return replicated;
+        };
+        let mut rule = replicated;
+        if let [of_x, of_positions, ..] = rule.inputs.as_mut_slice() {
+            *of_x = x.sharding.clone();
+            if x.cut_from_end(2).is_some() {
+                let last = positions.desc.rank().saturating_sub(1);
+                *of_positions = Sharding::Split(cut.on_axis(last));
+            }
+        }
+        rule.outputs.fill(x.sharding.clone());
+        rule
     }
 }

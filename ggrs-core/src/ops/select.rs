@@ -1,8 +1,8 @@
 //! Ops that order: the k largest, the sorting order, the position of the largest. A NaN is a fault of the run.
 
 use crate::ops::operands::{Operand, fresh, one};
-use crate::ops::{OpSpec, Operands, Outputs};
-use crate::{DType, DTypeSet, OpError};
+use crate::ops::{OpSpec, Operands, Outputs, SplitOperand, SplitRule};
+use crate::{DType, DTypeSet, OpError, Split, TensorDesc};
 
 fn rows(x: Operand<'_>) -> Result<usize, OpError> {
     let x = x
@@ -10,6 +10,17 @@ fn rows(x: Operand<'_>) -> Result<usize, OpError> {
         .min_rank(1, "at least 1 axis")?
         .rows()?;
     x.fixed_from_end(0, "the width of a row that is ordered must be fixed")
+}
+
+/// Row by row, or of parts of rows in member order.
+fn of_rows_or_parts(ins: &[SplitOperand<'_>], n_outputs: usize) -> SplitRule {
+    let mut rule = SplitRule::by_rows(ins, n_outputs);
+    if let ([x], [input]) = (ins, rule.inputs.as_mut_slice())
+        && x.cut_from_end(0).is_some_and(Split::is_plain)
+    {
+        *input = x.sharding.clone();
+    }
+    rule
 }
 
 /// The `k` largest of each row `[.., n]`: values F32 `[.., k]` and positions I32 `[.., k]`, largest first, ties by
@@ -49,6 +60,12 @@ impl OpSpec for TopK {
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("k", self.k.to_string())]
     }
+
+    /// Row by row. A plain cut of the rows themselves is asked for as it is: whoever partitions takes the largest of
+    /// the members' largest, which every member then has.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        of_rows_or_parts(ins, outs.len())
+    }
 }
 
 /// Direction of a sort.
@@ -85,6 +102,11 @@ impl OpSpec for Argsort {
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("order", format!("{:?}", self.order))]
     }
+
+    /// Row by row.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        SplitRule::by_rows(ins, outs.len())
+    }
 }
 
 /// Position I32 `[..]` of the largest of each row `[.., n]`; the first if several are equal.
@@ -110,5 +132,10 @@ impl OpSpec for Argmax {
             });
         }
         one(DType::I32, x.shape().clone().without(x.desc.rank() - 1))
+    }
+
+    /// As for the k largest.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        of_rows_or_parts(ins, outs.len())
     }
 }

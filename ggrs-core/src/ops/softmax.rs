@@ -1,8 +1,8 @@
 //! Softmax over the last axis.
 
 use crate::ops::operands::{finite, one};
-use crate::ops::{OpSpec, Operands, Outputs, elems};
-use crate::{DTypeSet, Dim, OpError, Real, TensorDesc};
+use crate::ops::{OpSpec, Operands, Outputs, SplitOperand, SplitRule, elems};
+use crate::{DTypeSet, Dim, OpError, Real, Sharding, TensorDesc};
 
 /// `softmax(scale * x + mask)` over the last axis, with an optional sink per head that joins the sum but has no
 /// output.
@@ -81,5 +81,26 @@ impl OpSpec for Softmax {
 
     fn params(&self) -> Vec<(&'static str, String)> {
         vec![("scale", self.scale.to_string())]
+    }
+
+    /// Row by row; the mask alike unless it is repeated, sinks alike if heads are cut.
+    fn split(&self, ins: &[SplitOperand<'_>], outs: &[&TensorDesc]) -> SplitRule {
+        let (Some(x), Some(out)) = (ins.first(), outs.first()) else {
+            return SplitRule::replicated(ins.len(), outs.len());
+        };
+        let Some(cut) = x.cut_of_rows() else {
+            return SplitRule::replicated(ins.len(), outs.len());
+        };
+        let heads = x.cut_from_end(2).is_some();
+        let n_ins = ins.len();
+        let inputs = ins.iter().enumerate().map(|(i, operand)| {
+            let sinks = self.sinks && i + 1 == n_ins;
+            match (sinks, heads) {
+                (true, true) => Sharding::Split(cut.on_axis(0)),
+                (true, false) => Sharding::Replicated,
+                (false, _) => operand.follow(cut, out),
+            }
+        });
+        SplitRule::new(inputs, [Sharding::Split(cut.clone())])
     }
 }

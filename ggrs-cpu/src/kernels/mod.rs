@@ -6,6 +6,7 @@ pub(crate) mod collective;
 pub(crate) mod elementwise;
 mod float_rows;
 pub(crate) mod glu;
+mod held;
 pub(crate) mod matmul;
 pub(crate) mod moe;
 pub(crate) mod movement;

@@ -1,13 +1,15 @@
 //! Products with experts chosen per token, alone or as gate and up of a gated linear unit.
 //!
 //! A *pair* is a token and one of its experts: a row of the result. For a few tokens every pair is multiplied for itself;
-//! for more, pairs are sorted by expert, so that an expert's weights are read once for all its tokens.
+//! for more, pairs are sorted by expert, so that an expert's weights are read once for all its tokens. Pairs whose
+//! expert is not held here are zeros.
 
 use ggrs_core::Unsupported;
 use ggrs_core::error::Fault;
-use ggrs_core::ops::{MatMulIdGlu, UnaryKind};
+use ggrs_core::ops::{self, UnaryKind, Window};
 
 use super::glu::activation;
+use super::held::Held;
 use super::matmul::finish;
 use super::product::{Activations, BLOCK_COLUMNS, BLOCK_ROWS, Layout, Product};
 use crate::gemm::Routed;
@@ -19,23 +21,29 @@ use crate::view::{Blocks, Groups, GroupsSlot, In, Out, ScratchLayout};
 const GROUPED_TOKENS: usize = 3;
 
 /// `out[t, j] = weights[ids[t, j]] @ x[t, min(j, n - 1)]`.
-pub(crate) fn matmul_id(request: &Request<'_>) -> Result<Choice, Unsupported> {
-    Ok(choose::<1>("matmul_id", None, request))
+pub(crate) fn matmul_id(op: &ops::MatMulId, request: &Request<'_>) -> Result<Choice, Unsupported> {
+    Ok(choose::<1>("matmul_id", op.window, None, request))
 }
 
 /// The same for gate and up, joined.
 pub(crate) fn matmul_id_glu(
-    op: &MatMulIdGlu,
+    op: &ops::MatMulIdGlu,
     request: &Request<'_>,
 ) -> Result<Choice, Unsupported> {
     Ok(choose::<2>(
         "matmul_id_glu",
+        op.window,
         Some(activation(op.kind)),
         request,
     ))
 }
 
-fn choose<const N: usize>(family: &str, gate: Option<UnaryKind>, request: &Request<'_>) -> Choice {
+fn choose<const N: usize>(
+    family: &str,
+    window: Option<Window>,
+    gate: Option<UnaryKind>,
+    request: &Request<'_>,
+) -> Choice {
     let mut scratch = ScratchLayout::new();
     let sizes = request.output(0).shape.sizes();
     let (n_tokens, n_used) = (
@@ -43,10 +51,13 @@ fn choose<const N: usize>(family: &str, gate: Option<UnaryKind>, request: &Reque
         sizes.get(1).copied().unwrap_or(0),
     );
     let n_experts = request.input(0).shape.sizes().first().copied().unwrap_or(0);
+    let experts = Held::new(window, n_experts);
     let n_pairs = n_tokens.saturating_mul(n_used);
     let grouped = n_tokens >= GROUPED_TOKENS;
     let layout = Layout::<N>::new(request, if grouped { n_pairs } else { 1 }, &mut scratch);
-    let groups = grouped.then(|| GroupsSlot::new(&mut scratch, n_experts, n_pairs));
+    // Pairs of experts that are elsewhere are the last group.
+    let n_groups = n_experts + usize::from(experts.is_part());
+    let groups = grouped.then(|| GroupsSlot::new(&mut scratch, n_groups, n_pairs));
     let (name, reason) = layout.name(family, request);
     let (way, why) = if grouped {
         ("grouped", "tokens sorted by expert")
@@ -63,7 +74,7 @@ fn choose<const N: usize>(family: &str, gate: Option<UnaryKind>, request: &Reque
             MatMulId {
                 product: layout.build(args, isa),
                 ids: args.input(N + 1),
-                n_experts,
+                experts,
                 n_used: out.grid().from_end(1),
                 x_per_token: x.grid().from_end(1),
                 out,
@@ -78,7 +89,7 @@ struct MatMulId<const N: usize> {
     product: Product<N>,
     ids: In,
     out: Out,
-    n_experts: usize,
+    experts: Held,
     n_used: usize,
     /// Rows of x for each token: 1, or one for each expert.
     x_per_token: usize,
@@ -87,18 +98,11 @@ struct MatMulId<const N: usize> {
 }
 
 impl<const N: usize> MatMulId<N> {
-    /// The expert of a pair.
-    fn expert(&self, pair: usize) -> Result<usize, Fault> {
+    /// The expert of a pair, if it is held here.
+    fn expert(&self, pair: usize) -> Result<Option<usize>, Fault> {
         let (token, j) = (pair / self.n_used, pair % self.n_used);
         let index = self.ids.id(token, j);
-        let bound = self.n_experts;
-        let expert = usize::try_from(index).ok().filter(|e| *e < bound);
-        expert.ok_or(Fault::IndexOutOfRange {
-            role: "expert ids",
-            row: token,
-            index,
-            bound,
-        })
+        self.experts.place(index, "expert ids", token)
     }
 
     /// The row of x that a pair multiplies.
@@ -123,12 +127,15 @@ impl<const N: usize> MatMulId<N> {
             let mut blocks = share.blocks(&self.out, 1, BLOCK_ROWS);
             for unit in units {
                 let (pair, rows) = blocks.place(unit);
+                let Some(expert) = self.expert(pair)? else {
+                    blocks.row(unit, 0).fill(0.0);
+                    continue;
+                };
                 let x = Activations::Rows {
                     start: self.x_row(pair),
                     n: 1,
                 };
-                self.product
-                    .block(self.expert(pair)?, rows, x, &mut workspace);
+                self.product.block(expert, rows, x, &mut workspace);
                 finish(
                     self.product.isa,
                     self.gate,
@@ -156,6 +163,12 @@ impl<const N: usize> MatMulId<N> {
             let mut blocks = share.group_blocks(&self.out, groups, BLOCK_ROWS);
             for unit in units {
                 let (expert, rows) = blocks.place(unit);
+                if expert == self.experts.n() {
+                    for i in 0..groups.rows(expert).len() {
+                        blocks.row(unit, i).fill(0.0);
+                    }
+                    continue;
+                }
                 let n_rows = rows.len();
                 for (run, pairs) in groups.rows(expert).chunks(BLOCK_COLUMNS).enumerate() {
                     for ((column, pair), output) in columns.iter_mut().zip(pairs).zip(0..) {
@@ -197,7 +210,10 @@ impl<const N: usize> Kernel for MatMulId<N> {
             Some(groups) => {
                 let mut share = part.work.alone(1);
                 if !share.units().is_empty() {
-                    return groups.sort(&mut share, |pair| self.expert(pair));
+                    let elsewhere = self.experts.n();
+                    return groups.sort(&mut share, |pair| {
+                        Ok(self.expert(pair)?.unwrap_or(elsewhere))
+                    });
                 }
             }
             None => return self.multiply_pairs(part),

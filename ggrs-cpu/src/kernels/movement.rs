@@ -1,9 +1,10 @@
 //! Moving elements: gapless copies, casts, joins, rows by id.
 
 use ggrs_core::error::Fault;
-use ggrs_core::ops::Concat;
+use ggrs_core::ops::{self, Concat};
 use ggrs_core::{DType, Unsupported};
 
+use super::held::Held;
 use super::row_map::row_map;
 use crate::kernel::{Choice, Kernel, Request};
 use crate::pack;
@@ -162,8 +163,9 @@ impl Kernel for Join {
     }
 }
 
-/// Rows picked by id.
-pub(crate) fn get_rows(request: &Request<'_>) -> Result<Choice, Unsupported> {
+/// Rows picked by id; those that are not held here are zeros.
+pub(crate) fn get_rows(op: &ops::GetRows, request: &Request<'_>) -> Result<Choice, Unsupported> {
+    let window = op.window;
     let (table, n_threads) = (request.input(0), request.n_threads());
     let row_bytes = table
         .dtype
@@ -186,6 +188,7 @@ pub(crate) fn get_rows(request: &Request<'_>) -> Result<Choice, Unsupported> {
         let lead = out.shape().len().saturating_sub(1);
         let ids = ids.broadcast(out.shape().get(..lead).unwrap_or_default());
         GetRows {
+            held: Held::new(window, table.grid().from_end(1)),
             table,
             ids,
             out,
@@ -198,6 +201,7 @@ struct GetRows {
     table: In,
     ids: In,
     out: Out,
+    held: Held,
     /// For each thread, the bytes of a row.
     space: Table<u8>,
 }
@@ -225,7 +229,6 @@ impl GetRows {
 
 impl Kernel for GetRows {
     fn run(&self, _: usize, part: &mut Part<'_>) -> Result<(), Fault> {
-        let bound = self.table.grid().from_end(1);
         let n_ids = self.ids.width().max(1);
         let is_packed = !self.table.packed().is_empty();
         let mut share = part.work.even(self.out.n_rows());
@@ -234,15 +237,11 @@ impl Kernel for GetRows {
         for row in rows.range() {
             let batch = row / n_ids;
             let index = self.ids.id(batch, row % n_ids);
-            let Some(id) = usize::try_from(index).ok().filter(|id| *id < bound) else {
-                return Err(Fault::IndexOutOfRange {
-                    role: "ids",
-                    row,
-                    index,
-                    bound,
-                });
+            let Some(id) = self.held.place(index, "ids", row)? else {
+                rows.row_bytes(row).fill(0);
+                continue;
             };
-            let from = batch * bound + id;
+            let from = batch * self.held.n() + id;
             if is_packed {
                 self.read_packed(batch, id, space, rows.row(row));
             } else if self.out.dtype() == DType::F32 {

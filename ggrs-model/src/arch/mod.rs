@@ -27,6 +27,9 @@ pub struct StepShape {
 }
 
 impl StepShape {
+    /// Cells per block of a session's page table.
+    pub(crate) const BLOCK: usize = 64;
+
     /// The smallest step there is, for asking about weights.
     pub(crate) const SMALLEST: Self = Self {
         max_tokens: 2,
@@ -90,6 +93,13 @@ impl Architecture {
     pub const fn n_vocab(&self) -> usize {
         match self {
             Self::Qwen3Moe(c) => c.n_vocab,
+        }
+    }
+
+    /// Number of layers.
+    pub const fn n_layers(&self) -> usize {
+        match self {
+            Self::Qwen3Moe(c) => c.n_layers,
         }
     }
 

@@ -37,7 +37,7 @@ pub use order::{argmax, argsort, top_k};
 pub use reduce::{cumsum, mean, sum};
 pub use rope::{RopeMode, RopeParams, rope};
 pub use route::{Gating, route_experts};
-pub use rows::{Pages, cache_write, get_rows, set_rows};
+pub use rows::{Pages, cache_write, get_rows, set_rows, zeros_around};
 pub use scalar::{
     bf16_from_bits, cast, decode_ints, encode_floats, encode_ints, f16_from_bits, round_to,
 };

@@ -19,6 +19,21 @@ pub fn get_rows<T: Copy>(table: &Dense<T>, ids: &IntArray) -> Dense<T> {
     })
 }
 
+/// The table of `total` rows along `axis` of which `held` are those from `first` on, the others zeros.
+pub fn zeros_around(held: &Array, axis: usize, first: usize, total: usize) -> Array {
+    let mut shape = held.shape.clone();
+    shape[axis] = total;
+    let rows = first..first + held.shape[axis];
+    Array::from_fn(&shape, |idx| {
+        let mut idx = idx.to_vec();
+        if !rows.contains(&idx[axis]) {
+            return 0.0;
+        }
+        idx[axis] -= first;
+        held.at(&idx)
+    })
+}
+
 /// `target` `[B.., m, n]` with the rows named by `ids` replaced by `rows` `[B.., r, n]`, in order; `ids` as for
 /// [`get_rows`]. Values are not rounded: cast `rows` to the target's dtype first.
 ///
@@ -96,6 +111,17 @@ mod tests {
             get_rows(&probs, &shared),
             Array::new(&[2, 1, 1], vec![0.3, 0.6])
         );
+    }
+
+    #[test]
+    fn rows_that_are_not_held_are_zeros() {
+        let held = Array::new(&[2, 1, 2], vec![1.0, 2.0, 3.0, 4.0]);
+        let table = zeros_around(&held, 1, 1, 3);
+        assert_eq!(table.shape, [2, 3, 2]);
+        let rows = [0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0, 0.0, 0.0];
+        assert_eq!(table.data, rows);
+        let none = Array::new(&[0, 2], vec![]);
+        assert_eq!(zeros_around(&none, 0, 2, 2).data, [0.0; 4]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Problems of products with experts chosen per token, plain and as a gated pair.
 
 use ggrs_core::error::Fault;
-use ggrs_core::ops::{GluKind, MatMulId, MatMulIdGlu};
+use ggrs_core::ops::{GluKind, MatMulId, MatMulIdGlu, Window};
 use ggrs_core::{DType, GraphError};
 use proptest::prelude::Strategy;
 
@@ -28,6 +28,8 @@ enum Choice {
 struct Experts {
     /// `[experts, m, k]`.
     weights: Operand,
+    /// Which of the experts these are, if not all.
+    window: Option<Window>,
     tokens: usize,
     n_used: usize,
     /// Has each chosen expert a row of its own?
@@ -43,6 +45,7 @@ impl Experts {
     fn plain(dtype: DType, [experts, m, k]: [usize; 3], tokens: usize, n_used: usize) -> Self {
         Self {
             weights: operand(dtype, [experts, m, k]),
+            window: None,
             tokens,
             n_used,
             x_per_expert: false,
@@ -53,8 +56,13 @@ impl Experts {
         }
     }
 
+    /// Experts that can be chosen.
+    fn n_experts(&self) -> usize {
+        self.window.map_or(self.weights.shape[0], |w| w.total)
+    }
+
     fn ids(&self, scene: &mut Scene) -> Result<Tensor, GraphError> {
-        let (n_experts, random) = (self.weights.shape[0], &mut scene.random);
+        let (n_experts, random) = (self.n_experts(), &mut scene.random);
         let ids = match self.choice {
             Choice::Distinct => random.distinct_ids(self.tokens, self.n_used, n_experts),
             Choice::Any => random.ids(&[self.tokens, self.n_used], n_experts),
@@ -76,7 +84,8 @@ impl Problem for Experts {
     }
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
-        let (n_experts, k) = (self.weights.shape[0], self.weights.from_end(0));
+        let (n_experts, k) = (self.n_experts(), self.weights.from_end(0));
+        let window = self.window;
         let rows = if self.x_per_expert { self.n_used } else { 1 };
         let weights = scene.weight(&self.weights).normals(0.3)?;
         let n_outputs = self.tokens * self.n_used * self.weights.from_end(1);
@@ -86,8 +95,14 @@ impl Problem for Experts {
             n_outputs,
         )?;
         let ids = self.ids(scene)?;
-        let product =
-            |weights: &Tensor| oracle::matmul_id(&weights.floats(), &x.floats(), &ids.ints());
+        let product = |weights: &Tensor| {
+            let held = weights.floats();
+            let bank = window.map_or_else(
+                || held.clone(),
+                |w| oracle::zeros_around(&held, 0, w.first, w.total),
+            );
+            oracle::matmul_id(&bank, &x.floats(), &ids.ints())
+        };
         if let Some((dtype, kind)) = self.gated {
             let up = scene
                 .weight(&Operand {
@@ -95,10 +110,7 @@ impl Problem for Experts {
                     ..self.weights.clone()
                 })
                 .normals(0.3)?;
-            let y = scene.apply(
-                MatMulIdGlu { kind, window: None },
-                &[&weights, &up, &x, &ids],
-            )?;
+            let y = scene.apply(MatMulIdGlu { kind, window }, &[&weights, &up, &x, &ids])?;
             let tolerance = Tolerance::Op {
                 stem: "matmul_id_glu",
                 dtypes: vec![weights.dtype(), dtype],
@@ -107,7 +119,7 @@ impl Problem for Experts {
                 oracle::glu_split(kinds::glu(kind), &product(&weights), &product(&up))
             })?;
         } else {
-            let y = scene.apply(MatMulId::default(), &[&weights, &x, &ids])?;
+            let y = scene.apply(MatMulId { window }, &[&weights, &x, &ids])?;
             scene.expect(y, Tolerance::of("matmul_id", weights.dtype()), || {
                 product(&weights)
             })?;
@@ -194,6 +206,20 @@ fn rows() -> Vec<Experts> {
         }
     }
     for dtype in WEIGHTS {
+        let k = inner_size(dtype, 1);
+        // First, middle and last experts of eight, all and none.
+        for (first, held) in [(0, 3), (2, 3), (5, 3), (0, 8), (4, 0)] {
+            let window = Some(Window { first, total: 8 });
+            for tokens in [2, 40] {
+                rows.push(Experts {
+                    window,
+                    x_per_expert: tokens > 2,
+                    ..plain(dtype, [held, 33, k], tokens, 3)
+                });
+            }
+        }
+    }
+    for dtype in WEIGHTS {
         for view in [View::OuterReversed, View::Columns, View::Rows] {
             let mut sliced = plain(dtype, [4, 18, inner_size(dtype, 1)], 5, 2);
             sliced.weights.view = view;
@@ -229,40 +255,37 @@ fn any_experts(gated: bool) -> impl Strategy<Value = Experts> {
     let choices = one_of([Choice::Distinct, Choice::Any, Choice::One]);
     let x = (one_of([F32, F32, DType::F16]), one_of(View::ROWS_WHOLE));
     let second = (one_of(WEIGHTS), one_of(GluKind::ALL));
-    (
-        one_of(WEIGHTS),
-        sizes,
-        proptest::bool::ANY,
-        x,
-        choices,
-        second,
-    )
-        .prop_map(
-            move |(
-                dtype,
-                (experts, m, blocks, tokens, n_used),
+    let window = proptest::option::of((0usize..8, 0usize..8));
+    let x = (proptest::bool::ANY, x, choices);
+    (one_of(WEIGHTS), sizes, window, x, second).prop_map(
+        move |(dtype, sizes, window, x, second)| {
+            let (total, m, blocks, tokens, n_used) = sizes;
+            let (x_per_expert, x, choice) = x;
+            let (up, kind) = second;
+            let k = if gated {
+                inner_size(dtype, blocks).max(inner_size(up, 1))
+            } else {
+                inner_size(dtype, blocks)
+            };
+            let k = k.next_multiple_of(up.block_elems());
+            let gated = gated.then_some((up, kind));
+            // Some of the experts, or none of them.
+            let held = |(first, n): (usize, usize)| {
+                let first = first.min(total);
+                (Window { first, total }, n.min(total - first))
+            };
+            let (window, held) = window.map(held).unzip();
+            let experts = held.unwrap_or(total);
+            Experts {
+                window,
                 x_per_expert,
                 x,
                 choice,
-                (up, kind),
-            )| {
-                let k = if gated {
-                    inner_size(dtype, blocks).max(inner_size(up, 1))
-                } else {
-                    inner_size(dtype, blocks)
-                };
-                let k = k.next_multiple_of(up.block_elems());
-                let gated = gated.then_some((up, kind));
-                let plain = Experts::plain(dtype, [experts, m, k], tokens, n_used.min(experts));
-                Experts {
-                    x_per_expert,
-                    x,
-                    choice,
-                    gated,
-                    ..plain
-                }
-            },
-        )
+                gated,
+                ..Experts::plain(dtype, [experts, m, k], tokens, n_used.min(total))
+            }
+        },
+    )
 }
 
 pub(super) fn family(stem: &str) -> Option<Family> {

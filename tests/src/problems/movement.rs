@@ -1,7 +1,7 @@
 //! Problems of moving: gapless copies, casts, joins, rows by id.
 
 use ggrs_core::error::Fault;
-use ggrs_core::ops::{Cast, Concat, Contiguous, GetRows};
+use ggrs_core::ops::{Cast, Concat, Contiguous, GetRows, Window};
 use ggrs_core::{DType, GraphError};
 use proptest::prelude::Strategy;
 
@@ -92,6 +92,8 @@ impl Problem for Joined {
 struct Picked {
     role: Role,
     table: Operand,
+    /// Which of the rows these are, if not all.
+    window: Option<Window>,
     ids: Operand,
 }
 
@@ -101,24 +103,34 @@ impl Problem for Picked {
     }
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
-        let n_rows = self.table.from_end(1);
+        let window = self.window;
+        let n_rows = window.map_or(self.table.from_end(1), |w| w.total);
         let table = any_values(scene, self.role, &self.table)?;
         let ids = scene.input(&self.ids).ids_below(n_rows.max(1))?;
-        let y = scene.apply(GetRows::default(), &[&table, &ids])?;
+        let y = scene.apply(GetRows { window }, &[&table, &ids])?;
         let result = if table.dtype().is_int() {
             table.dtype()
         } else {
             DType::F32
         };
         scene.expect(y, Tolerance::of("get_rows", result), || {
-            oracle::get_rows(&table.floats(), &ids.ints())
+            let held = table.floats();
+            let rows = self.table.shape.len() - 2;
+            let table = window.map_or_else(
+                || held.clone(),
+                |w| oracle::zeros_around(&held, rows, w.first, w.total),
+            );
+            oracle::get_rows(&table, &ids.ints())
         })?;
+        let mut of_rows = self.table.shape.clone();
+        of_rows.remove(of_rows.len() - 2);
+        let result_is_empty = of_rows.contains(&0);
         for index in [-1, n_rows as i64, i32::MAX.into()] {
             let mut bad = ids.ints();
             let Some(id) = bad
                 .data
                 .first_mut()
-                .filter(|_| n_rows > 0 && !self.table.shape.contains(&0))
+                .filter(|_| n_rows > 0 && !result_is_empty)
             else {
                 break;
             };
@@ -255,6 +267,7 @@ fn picked_rows() -> Vec<Picked> {
     let pick = |table: Operand, ids: Operand| Picked {
         role: Role::Input,
         table,
+        window: None,
         ids,
     };
     let (f32, i32) = (DType::F32, DType::I32);
@@ -280,6 +293,17 @@ fn picked_rows() -> Vec<Picked> {
             operand(i32, [3, 4]).via(View::Repeated(0)),
         ),
     ];
+    for (dtype, first) in [(f32, 3), (i32, 0), (DType::I64, 4)] {
+        let window = Some(Window { first, total: 9 });
+        rows.push(Picked {
+            window,
+            ..pick(operand(dtype, [3, 5, 7]), operand(i32, [1, 12]))
+        });
+        rows.push(Picked {
+            window,
+            ..pick(operand(dtype, [3, 0, 7]), operand(i32, [3, 4]))
+        });
+    }
     for view in View::ROWS_WHOLE {
         rows.push(pick(
             operand(f32, [3, 5, 33]).via(view),
@@ -291,12 +315,19 @@ fn picked_rows() -> Vec<Picked> {
         ));
     }
     for dtype in WEIGHTS {
-        let (table, ids) = (operand(dtype, [9, 512]), operand(i32, [7]));
-        rows.push(Picked {
+        let weight = Picked {
             role: Role::Weight,
-            table,
-            ids,
-        });
+            ..pick(operand(dtype, [9, 512]), operand(i32, [7]))
+        };
+        rows.push(weight.clone());
+        // First, middle and last rows, all and none.
+        for (first, total) in [(0, 12), (2, 12), (3, 12), (0, 9), (5, 5)] {
+            let mut row = weight.clone();
+            row.window = Some(Window { first, total });
+            row.table.shape[0] = if first == 5 { 0 } else { 9 };
+            row.ids.shape[0] = 33;
+            rows.push(row);
+        }
     }
     rows
 }
@@ -338,10 +369,18 @@ pub(super) fn family(stem: &str) -> Option<Family> {
                 positive(),
                 one_of(View::ALL),
                 0usize..3,
+                proptest::option::of((0usize..9, 1usize..9)),
             );
-            let any = any.prop_map(|(mut table, n, view, shared)| {
+            let any = any.prop_map(|(mut table, n, view, shared, around)| {
                 let rank = table.shape.len();
-                table.shape[rank - 2] = table.shape[rank - 2].max(1);
+                let n_rows = table.shape[rank - 2];
+                let window = around.map(|(first, after)| Window {
+                    first,
+                    total: first + n_rows + after,
+                });
+                if window.is_none() {
+                    table.shape[rank - 2] = n_rows.max(1);
+                }
                 let mut ids = table.shape[..rank - 1].to_vec();
                 if let Some(axis) = ids.get_mut(shared).filter(|_| shared < rank - 2) {
                     *axis = 1;
@@ -350,6 +389,7 @@ pub(super) fn family(stem: &str) -> Option<Family> {
                 Picked {
                     role: Role::Input,
                     table,
+                    window,
                     ids: operand(DType::I32, ids).via(view),
                 }
             });
