@@ -14,7 +14,8 @@ use ggrs_cpu::{CpuBackend, CpuOptions};
 /// Threads of this process that the CPU device started.
 fn helpers() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.map(|t| std::fs::read_to_string(t.unwrap().path().join("comm")).unwrap_or_default());
+    let names =
+        tasks.map(|t| std::fs::read_to_string(t.unwrap().path().join("comm")).unwrap_or_default());
     names.filter(|name| name.starts_with("ggrs-cpu-")).count()
 }
 
@@ -24,7 +25,9 @@ fn planning_starts_no_thread() {
         threads: Some(3),
         isa: Isa::best(),
     };
-    let cpu = CpuBackend::new(options).open(&"cpu".parse().unwrap()).unwrap();
+    let cpu = CpuBackend::new(options)
+        .open(&"cpu".parse().unwrap())
+        .unwrap();
     let mut g = GraphBuilder::new();
     let x = g.input("x", DType::F32, [2, 4]).unwrap();
     let y = g.add(x, x).unwrap();

@@ -127,11 +127,11 @@ pub(crate) fn values(
         .map(|b| (b.value, BufferSlice::whole(Arc::clone(&b.buffer))))
         .collect();
     for (value, end) in ends(plan) {
-        let part = |executable: &Box<dyn Executable>| {
-            let own = end.find(executable.plan())?;
-            executable.value(own)
-        };
-        let parts: Vec<Option<BufferSlice>> = members.iter().map(part).collect();
+        let parts = members.iter().map(|member| {
+            let own = end.find(member.plan())?;
+            member.value(own)
+        });
+        let parts: Vec<Option<BufferSlice>> = parts.collect();
         let desc = plan.graph.desc(value);
         let sharding = match plan.shardings.get(value.index()) {
             // Partial sums are added up before they leave the members.

@@ -38,7 +38,6 @@ pub(crate) struct Crew<W: Work> {
     lead: W,
     desks: Vec<(Arc<Desk<W>>, JoinHandle<()>)>,
     patience: Duration,
-    spins: u32,
 }
 
 /// Where a worker waits for work.
@@ -87,16 +86,10 @@ impl<W: Work> Crew<W> {
     /// # Errors
     /// The system gives no thread.
     pub(crate) fn new(lead: W, others: Vec<W>, patience: Duration) -> std::io::Result<Self> {
-        /// Somebody who waits looks this often before the thread sleeps: some 50 microseconds.
-        const SPINS: u32 = 2000;
-        // Threads that wait must not keep those from working that they wait for.
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let spins = if others.len() < processors { SPINS } else { 0 };
         let mut crew = Self {
             lead,
             desks: Vec::with_capacity(others.len()),
             patience,
-            spins,
         };
         for (i, worker) in others.into_iter().enumerate() {
             let desk = Arc::new(Desk {
@@ -111,7 +104,7 @@ impl<W: Work> Crew<W> {
             });
             let own = Arc::clone(&desk);
             let builder = std::thread::Builder::new().name(format!("ggrs-member-{}", i + 1));
-            let thread = builder.spawn(move || attend(&own, spins))?;
+            let thread = builder.spawn(move || attend(&own))?;
             crew.desks.push((desk, thread));
         }
         Ok(crew)
@@ -142,7 +135,7 @@ impl<W: Work> Crew<W> {
             .map_err(|problem| problem.of(0));
         let deadline = asked + self.patience;
         for (i, (desk, _)) in self.desks.iter().enumerate() {
-            let came = self.await_done(desk, deadline);
+            let came = Self::await_done(desk, deadline);
             let result = if came {
                 let result = std::mem::replace(&mut desk.slot().result, Ok(()));
                 desk.state.store(IDLE, Ordering::Relaxed);
@@ -161,15 +154,13 @@ impl<W: Work> Crew<W> {
     }
 
     /// Waits until a worker that was asked is done; true at once if it was not asked.
-    fn await_done(&self, desk: &Desk<W>, deadline: Instant) -> bool {
-        let mut spins = 0;
+    fn await_done(desk: &Desk<W>, deadline: Instant) -> bool {
+        let mut wait = Wait::default();
         loop {
             if desk.state.load(Ordering::Acquire) != ASKED {
                 return true;
             }
-            if spins < self.spins {
-                spins += 1;
-                std::hint::spin_loop();
+            if wait.is_short() {
                 continue;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -214,20 +205,39 @@ impl<W: Work> Drop for Crew<W> {
     }
 }
 
+/// How long somebody has been waiting.
+#[derive(Default)]
+struct Wait {
+    rounds: u32,
+}
+
+impl Wait {
+    /// Passes a moment; false when it has been so long that the thread should sleep.
+    fn is_short(&mut self) -> bool {
+        /// Some 5 microseconds: what it takes if everybody has a processor.
+        const SPINS: u32 = 200;
+        /// Some 20 more, in which others may have the processor.
+        const YIELDS: u32 = 50;
+        self.rounds = self.rounds.saturating_add(1);
+        match self.rounds {
+            0..=SPINS => std::hint::spin_loop(),
+            _ => std::thread::yield_now(),
+        }
+        self.rounds <= SPINS + YIELDS
+    }
+}
+
 /// A worker's life on its thread.
-fn attend<W: Work>(desk: &Desk<W>, spins: u32) {
-    let mut spun = 0;
+fn attend<W: Work>(desk: &Desk<W>) {
+    let mut wait = Wait::default();
     while !desk.stop.load(Ordering::Acquire) {
         if desk.state.load(Ordering::Acquire) != ASKED {
-            if spun < spins {
-                spun += 1;
-                std::hint::spin_loop();
-            } else {
+            if !wait.is_short() {
                 std::thread::park();
             }
             continue;
         }
-        spun = 0;
+        wait = Wait::default();
         let mut slot = desk.slot();
         let job = slot.job.take();
         slot.result = job.map_or(Ok(()), |job| guarded(&mut slot.worker, job));
@@ -253,4 +263,82 @@ fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "it panicked without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds to its own sum; 13 fails, 99 panics, anything above 1000 takes that many milliseconds.
+    struct Adder(u64);
+
+    impl Work for Adder {
+        type Job = u64;
+        type Error = u64;
+
+        fn work(&mut self, job: u64) -> Result<(), u64> {
+            assert!(job != 99, "told to");
+            if job == 13 {
+                return Err(13);
+            }
+            if job > 1000 {
+                std::thread::sleep(Duration::from_millis(job - 1000));
+            }
+            self.0 += job;
+            Ok(())
+        }
+    }
+
+    fn crew(n: usize, patience: Duration) -> Crew<Adder> {
+        Crew::new(Adder(0), (1..n).map(|_| Adder(0)).collect(), patience).unwrap()
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn everybody_does_each_job_once() {
+        for n in [1, 2, 3, 7] {
+            let mut crew = crew(n, LONG);
+            for round in 1..=300 {
+                let jobs = |worker: usize| (round % 5 != worker as u64).then_some(2 * round);
+                assert_eq!(crew.run(jobs), Ok(()));
+            }
+            let expected = |worker: u64| 2 * (1..=300).filter(|r| r % 5 != worker).sum::<u64>();
+            let sums = crew.look(|adder| adder.0);
+            assert_eq!(sums, (0..n as u64).map(expected).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn workers_wake_up_even_if_they_slept() {
+        let mut crew = crew(2, LONG);
+        for pause in [0, 1, 30] {
+            std::thread::sleep(Duration::from_millis(pause));
+            assert_eq!(crew.run(|_| Some(1)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn all_finish_before_the_first_failure_is_reported() {
+        let mut crew = crew(4, LONG);
+        let jobs = [1030, 13, 99, 1030];
+        assert_eq!(crew.run(|w| Some(jobs[w])), Err(Failure::Failed(1, 13)));
+        assert_eq!(crew.look(|adder| adder.0), [1030, 0, 0, 1030]);
+        let jobs = [99, 13, 5, 5];
+        let told = Failure::Panicked(0, "told to".to_owned());
+        assert_eq!(crew.run(|w| Some(jobs[w])), Err(told));
+        assert_eq!(crew.run(|_| Some(2)), Ok(()));
+        assert_eq!(crew.look(|adder| adder.0), [1032, 2, 7, 1037]);
+    }
+
+    #[test]
+    fn one_that_does_not_come_back_is_left_behind() {
+        let start = Instant::now();
+        let mut crew = crew(3, Duration::from_millis(50));
+        // Being late outweighs an error.
+        let jobs = [13, 4000, 5];
+        assert_eq!(crew.run(|w| Some(jobs[w])), Err(Failure::Late(1)));
+        drop(crew);
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
 }

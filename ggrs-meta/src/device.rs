@@ -177,9 +177,11 @@ impl Device for MetaDevice {
     fn plan(&self, graph: &Arc<Graph>, options: &PlanOptions) -> Result<PlanParts, PlanError> {
         let split = self.split_plan(graph)?;
         let parts = partition(graph, &split, &self.options)?;
+        // The whole graph has been through the passes; what partitioning left unused goes.
         let options = PlanOptions {
+            precision: options.precision,
+            passes: options.passes.clone().only("drop_dead"),
             collectives: Some(self.transport.route()),
-            ..options.clone()
         };
         let mut plans = Vec::with_capacity(self.members.len());
         for ((part, device), name) in parts
@@ -195,6 +197,8 @@ impl Device for MetaDevice {
             plans.push(Arc::new(planned));
         }
         let mut whole = PlanParts::of_members(graph, options.precision, plans, parts.shardings);
+        let notes = parts.collectives.into_iter();
+        whole.collectives = notes.map(|note| (note.node, note.why)).collect();
         let schedule = Schedule::new(&whole, &self.identity.members)?;
         fill_gaps(&mut whole, &schedule);
         Ok(whole)

@@ -308,3 +308,217 @@ pub(crate) fn fill_gaps(whole: &mut PlanParts, schedule: &Schedule) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ggrs_core::device::{Backend, Precision};
+    use ggrs_core::ops::{CollectiveKind, Receive, Send, UnaryKind};
+    use ggrs_core::passes::PassSet;
+    use ggrs_core::plan::{PlanOptions, plan};
+    use ggrs_core::{DType, GraphBuilder, TensorDesc};
+    use ggrs_cpu::CpuBackend;
+
+    use super::*;
+
+    /// What a graph does, one after the other.
+    #[derive(Clone, Copy)]
+    enum Do {
+        Compute,
+        Reduce,
+        Gather,
+        Send(u32),
+        Receive(u32),
+    }
+    use Do::{Compute, Gather, Reduce};
+
+    fn planned(what: &[Do]) -> Arc<Plan> {
+        let mut g = GraphBuilder::new();
+        let mut x = g.input("x", DType::F32, [4]).unwrap();
+        for step in what {
+            match *step {
+                Compute => x = g.unary(UnaryKind::Silu, x).unwrap(),
+                Reduce => x = g.collective(CollectiveKind::AllReduce, 2, x).unwrap(),
+                Gather => {
+                    let kind = CollectiveKind::AllGather { axis: 0 };
+                    x = g.collective(kind, 2, x).unwrap();
+                }
+                Do::Send(tag) => {
+                    g.push(Send { tag }, &[x]).unwrap();
+                }
+                Do::Receive(tag) => {
+                    let desc = TensorDesc::new(DType::F32, [4]);
+                    x = g.push(Receive { tag, desc }, &[]).unwrap()[0];
+                }
+            }
+        }
+        g.output("x", x).unwrap();
+        let options = PlanOptions {
+            passes: PassSet::none(),
+            collectives: Some(Route::outside("host", "test")),
+            ..PlanOptions::default()
+        };
+        let device = CpuBackend::default().open(&"cpu".parse().unwrap()).unwrap();
+        Arc::new(plan(&g.seal().unwrap(), &*device, &options).unwrap())
+    }
+
+    fn whole(steps: &[Do], members: [&[Do]; 2]) -> PlanParts {
+        let graph = Arc::clone(&planned(steps).graph);
+        let members = members.into_iter().map(planned).collect();
+        PlanParts::of_members(&graph, Precision::Exact, members, Vec::new())
+    }
+
+    fn scheduled(whole: &PlanParts) -> Result<Schedule, PlanError> {
+        Schedule::new(whole, &["a".to_owned(), "b".to_owned()])
+    }
+
+    /// For each gap its steps, and for each of its phases the members' steps.
+    fn shown(schedule: &Schedule) -> Vec<String> {
+        let phase = |p: &Phase| match p.then {
+            Some(c) => format!("{:?} then {c}", p.steps),
+            None => format!("{:?}", p.steps),
+        };
+        let gaps = schedule.gaps.iter();
+        let shown = gaps.map(|g| {
+            let phases: Vec<String> = g.phases.iter().map(phase).collect();
+            format!("{:?}: {}", g.steps, phases.join(", "))
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn members_meet_in_collectives_between_handovers() {
+        let steps = [Compute, Do::Send(0), Compute, Do::Receive(0), Compute];
+        let first = [
+            Compute,
+            Reduce,
+            Do::Send(0),
+            Compute,
+            Do::Receive(0),
+            Compute,
+            Reduce,
+            Compute,
+        ];
+        let second = [
+            Reduce,
+            Do::Send(0),
+            Do::Receive(0),
+            Compute,
+            Compute,
+            Reduce,
+        ];
+        let schedule = scheduled(&whole(&steps, [&first, &second])).unwrap();
+        assert_eq!(
+            shown(&schedule),
+            [
+                "0..1: [0..1, 0..0] then 0",
+                "2..3: [3..4, 2..2]",
+                "4..5: [5..6, 3..5] then 1, [7..8, 6..6]",
+            ]
+        );
+        assert_eq!(schedule.collectives.len(), 2);
+        assert_eq!(schedule.collectives[1].as_slice(), [6, 5]);
+        assert_eq!(schedule.gap(&(2..3)), schedule.gaps.get(1));
+        assert_eq!(schedule.gap(&(2..4)), None);
+    }
+
+    #[test]
+    fn a_member_without_a_handover_keeps_step_with_the_others() {
+        let steps = [Compute, Do::Receive(7), Compute];
+        let first = [
+            Compute,
+            Reduce,
+            Compute,
+            Do::Receive(7),
+            Compute,
+            Reduce,
+            Compute,
+        ];
+        let second = [Reduce, Compute, Reduce, Compute];
+        for (members, expected) in [
+            (
+                [&first[..], &second[..]],
+                [
+                    "0..1: [0..1, 0..0] then 0, [2..3, 1..2]",
+                    "2..3: [4..5, 2..2] then 1, [6..7, 3..4]",
+                ],
+            ),
+            (
+                [&second[..], &first[..]],
+                [
+                    "0..1: [0..0, 0..1] then 0, [1..2, 2..3]",
+                    "2..3: [2..2, 4..5] then 1, [3..4, 6..7]",
+                ],
+            ),
+        ] {
+            assert_eq!(
+                shown(&scheduled(&whole(&steps, members)).unwrap()),
+                expected
+            );
+        }
+        // A later handover ends what may come before an earlier one, too.
+        let steps = [Compute, Do::Receive(7), Compute, Do::Send(8)];
+        let members: [&[Do]; 2] = [
+            &[Do::Receive(7), Compute, Do::Send(8)],
+            &[Compute, Do::Send(8), Compute],
+        ];
+        let schedule = scheduled(&whole(&steps, members)).unwrap();
+        assert_eq!(
+            shown(&schedule),
+            [
+                "0..1: [0..0, 0..1]",
+                "2..3: [1..2, 1..1]",
+                "4..4: [3..3, 2..3]"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_gap_without_a_step_gets_one_if_members_need_it() {
+        let steps = [Compute, Do::Send(0), Do::Send(1), Do::Receive(2)];
+        let member = [
+            Compute,
+            Reduce,
+            Do::Send(0),
+            Reduce,
+            Do::Send(1),
+            Do::Receive(2),
+            Compute,
+        ];
+        let mut whole = whole(&steps, [&member, &member]);
+        let before = scheduled(&whole).unwrap();
+        fill_gaps(&mut whole, &before);
+        let expected = [
+            "0..1: [0..1, 0..1] then 0",
+            "2..3: [3..3, 3..3] then 1",
+            "4..4: ",
+            "5..6: [6..7, 6..7]",
+        ];
+        let after = scheduled(&whole).unwrap();
+        assert_eq!(shown(&after), expected);
+        assert_eq!(after.collectives, before.collectives);
+        let exchanges: Vec<bool> = whole.steps.iter().map(|s| s.is_exchange).collect();
+        assert_eq!(exchanges, [false, true, false, true, true, false]);
+    }
+
+    #[test]
+    fn members_that_do_not_meet_are_refused() {
+        let steps = [Compute, Do::Send(0)];
+        for (first, second, at) in [
+            (&[Reduce, Do::Send(0)][..], &[Gather, Do::Send(0)][..], 0),
+            (&[Reduce, Do::Send(0)], &[Reduce, Reduce, Do::Send(0)], 1),
+            (&[Reduce, Do::Send(0)], &[Do::Send(0), Reduce], 0),
+            (&[Do::Send(0)], &[Do::Send(0), Do::Send(1)], 1),
+        ] {
+            let error = scheduled(&whole(&steps, [first, second])).unwrap_err();
+            let PlanError::Disagree {
+                at: found, second, ..
+            } = &error
+            else {
+                panic!("{error}");
+            };
+            assert_eq!((*found, &**second), (at, "b"), "{error}");
+        }
+    }
+}

@@ -416,7 +416,7 @@ fn check_tensor(plan: &SplitPlan, l: &Leaf, positions: &[Range<usize>]) {
     let block = l.dtype.block_elems();
     let size = l.shape[link.axis];
     let mut held = vec![false; size];
-    for member in 0..split.members() {
+    for (member, own) in positions.iter().enumerate() {
         for range in split.part(member) {
             if link.axis + 1 == l.shape.len() {
                 assert!(
@@ -430,7 +430,7 @@ fn check_tensor(plan: &SplitPlan, l: &Leaf, positions: &[Range<usize>]) {
         let mut expected = Vec::new();
         let mut start = 0;
         for s in &link.stretches {
-            for p in positions[member].clone() {
+            for p in own.clone() {
                 let unit = p / s.shared_by * s.unit;
                 expected.extend((0..s.unit).map(|i| start + unit + i));
             }

@@ -6,16 +6,16 @@
 use std::collections::BTreeMap;
 
 use ggrs_core::device::Device;
-use ggrs_core::plan::{DeviceBytes, PlanOptions};
-use ggrs_sched::{Placement, SchedError, SchedPlan};
+use ggrs_core::plan::DeviceBytes;
+use ggrs_sched::Placement;
 
-use crate::arch::{Architecture, StepShape};
-use crate::blocks::names;
+use crate::arch::Architecture;
 use crate::deployment::{DeployError, Deployment, HostExperts, SplitMode};
 use crate::error::ModelError;
 use crate::gguf::GgufFile;
 use crate::model::LoadOptions;
-use crate::session::SessionOptions;
+use crate::preview::preview;
+use crate::session::{BLOCK, SessionOptions};
 
 /// What a fit may change, and how much memory it leaves alone.
 #[derive(Clone, Debug)]
@@ -119,9 +119,6 @@ pub enum FitError {
     /// The deployment is not possible, whatever the sizes.
     #[error(transparent)]
     Deploy(#[from] DeployError),
-    /// The model has no plan, whatever the sizes.
-    #[error(transparent)]
-    Plan(#[from] SchedError),
 }
 
 /// Finds a deployment of a model that fits the memory of its devices.
@@ -138,11 +135,7 @@ pub fn fit(
     let mut search = Search {
         file,
         architecture: &architecture,
-        plan_options: PlanOptions {
-            precision: load.precision,
-            passes: load.passes.clone(),
-            collectives: None,
-        },
+        load,
         options,
         have: memory(deployment, options.margin_bytes),
         attempts: Vec::new(),
@@ -153,7 +146,7 @@ pub fn fit(
 struct Search<'a> {
     file: &'a GgufFile,
     architecture: &'a Architecture,
-    plan_options: PlanOptions,
+    load: &'a LoadOptions,
     options: &'a FitOptions,
     /// Bytes that may be used, by device.
     have: BTreeMap<String, u64>,
@@ -247,7 +240,7 @@ impl Search<'_> {
         shortest: usize,
         full: usize,
     ) -> Result<Option<Fit>, FitError> {
-        let (low, high) = (shortest.div_ceil(StepShape::BLOCK), full.div_ceil(StepShape::BLOCK));
+        let (low, high) = (shortest.div_ceil(BLOCK), full.div_ceil(BLOCK));
         let mut best = self.attempt(deployment, shortest)?.fit;
         if best.is_none() || high <= low {
             return Ok(best);
@@ -256,7 +249,7 @@ impl Search<'_> {
         // A context of `low` blocks fits; one of `high` may not.
         while high - low > 1 {
             let middle = low.midpoint(high);
-            match self.attempt(deployment, (middle * StepShape::BLOCK).min(full))?.fit {
+            match self.attempt(deployment, (middle * BLOCK).min(full))?.fit {
                 Some(fit) => {
                     best = Some(fit);
                     low = middle;
@@ -327,21 +320,14 @@ impl Search<'_> {
         placement: &Placement,
         n_ctx: usize,
     ) -> Result<BTreeMap<String, u64>, FitError> {
-        let session = &self.options.session;
-        let n_batch = session.n_batch.min(n_ctx).max(2);
-        let shape = StepShape {
-            max_tokens: n_batch,
-            n_slots: session.n_slots,
-            n_blocks: n_ctx.div_ceil(StepShape::BLOCK),
-            block: StepShape::BLOCK,
-            kv_dtype: session.kv_dtype,
+        let session = SessionOptions {
+            n_ctx: Some(n_ctx),
+            ..self.options.session.clone()
         };
-        let graph = self.architecture.graph(self.file, &shape)?;
+        let n_batch = session.n_batch.min(n_ctx).max(2);
         let mut need = BTreeMap::new();
         for (n_tokens, times) in [(n_batch, 2), (1, 1)] {
-            let sizes = [(names::N_TOKENS, n_tokens), (names::N_OUT, 1)];
-            let step = graph.bind(&sizes).map_err(ModelError::from)?;
-            let plan = SchedPlan::new(&step, placement, &self.plan_options)?;
+            let plan = preview(self.file, placement, self.load, &session, n_tokens)?;
             for DeviceBytes {
                 device,
                 weights,

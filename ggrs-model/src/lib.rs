@@ -13,6 +13,7 @@ pub mod fit;
 mod generate;
 pub mod gguf;
 mod model;
+mod preview;
 pub mod sampling;
 mod session;
 pub mod synth;
@@ -25,6 +26,7 @@ pub use deployment::{DeployError, Deployment, HostExperts, Override, SplitMode};
 pub use error::{ModelError, SessionError};
 pub use generate::{Event, Finish, GenerateOptions, Generation};
 pub use model::{LoadOptions, Model};
+pub use preview::preview;
 pub use session::{
     Checkpoint, Logits, ModelIdentity, PromptCache, Session, SessionOptions, Slot, SlotId,
     StateFileError,

@@ -27,6 +27,17 @@ pub struct LoadOptions {
     pub passes: PassSet,
 }
 
+impl LoadOptions {
+    /// The same for the planner.
+    pub(crate) fn plan_options(&self) -> PlanOptions {
+        PlanOptions {
+            precision: self.precision,
+            passes: self.passes.clone(),
+            collectives: None,
+        }
+    }
+}
+
 /// A loaded model.
 ///
 /// Cheap to share: sessions hold it in an [`Arc`] and never change it.
@@ -68,11 +79,7 @@ impl Model {
     ) -> Result<Arc<Self>, ModelError> {
         let architecture = Architecture::read(&file)?;
         let tokenizer = load_tokenizer(&file)?;
-        let options = PlanOptions {
-            precision: options.precision,
-            passes: options.passes,
-            collectives: None,
-        };
+        let options = options.plan_options();
 
         let placement = placement.into();
         let graph = architecture.graph(&file, &StepShape::SMALLEST)?;

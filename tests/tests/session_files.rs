@@ -1,8 +1,14 @@
 //! State files: a slot goes on bit for bit in any session of the model, and a file that is wrong in any way is refused
 //! by name while the session stays what it was.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests"
+)]
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,9 +16,10 @@ use std::sync::Arc;
 use ggrs_core::DType;
 use ggrs_core::device::Precision;
 use ggrs_model::{Logits, Model, Session, SessionError, SessionOptions, SlotId, StateFileError};
+use ggrs_sched::Placement;
 use ggrs_tests::fake::{FakeWorld, FaultKind, Point};
 use ggrs_tests::fixtures::fixture_path;
-use ggrs_tests::placed::{by_layer, cpu_members, load};
+use ggrs_tests::placed::{by_layer, by_tensor, cpu_members, load, nmse};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
@@ -114,24 +121,45 @@ fn a_slot_goes_on_bit_for_bit_in_another_session() {
     }
 }
 
+/// Saved under one placement and loaded under another, the rows are the same to the last bit.
 #[test]
-fn a_state_saved_on_one_device_goes_on_over_three() {
+fn a_state_does_not_know_the_devices_it_was_saved_on() {
+    let tensors = |n, shares: &[f64]| by_tensor(n, shares).placement().unwrap();
+    let placements: [(&str, Placement); 5] = [
+        ("one device", cpu_members(1).remove(0).into()),
+        ("layers over 3", by_layer(cpu_members(3))),
+        ("tensors over 2 as 3:1", tensors(2, &[3.0, 1.0])),
+        ("tensors over 2 as 0:1", tensors(2, &[0.0, 1.0])),
+        ("tensors over 3", tensors(3, &[])),
+    ];
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("slot.state");
-    let one = model(FIXTURE);
-    let three = load(FIXTURE, by_layer(cpu_members(3)), Precision::Fast);
-    let mut first = open(&one, 1, 256, DType::F16);
-    first.feed(&long_prompt(&one, 100), Logits::Last).unwrap();
-    first.slot(SlotId(0)).unwrap().save_state(&path).unwrap();
-    let expected = go_on(&mut first, SlotId(0));
-    let mut second = open(&three, 2, 128, DType::F16);
-    second.slot(SlotId(1)).unwrap().load_state(&path).unwrap();
-    assert!(go_on(&mut second, SlotId(1)) == expected);
-    // And back.
-    second.slot(SlotId(1)).unwrap().truncate(100);
-    second.slot(SlotId(1)).unwrap().save_state(&path).unwrap();
-    first.slot(SlotId(0)).unwrap().load_state(&path).unwrap();
-    assert!(go_on(&mut first, SlotId(0)) == expected);
+    let (path, again) = (
+        folder.path().join("slot.state"),
+        folder.path().join("again.state"),
+    );
+    let models =
+        placements.map(|(name, placement)| (name, load(FIXTURE, placement, Precision::Exact)));
+    let prompt = long_prompt(&models[0].1, 100);
+    let mut alone = open(&models[0].1, 1, 128, DType::F32);
+    alone.feed(&prompt, Logits::Last).unwrap();
+    let expected = go_on(&mut alone, SlotId(0)).concat();
+    for (from, first) in &models {
+        let mut first = open(first, 1, 128, DType::F32);
+        first.feed(&prompt, Logits::Last).unwrap();
+        first.slot(SlotId(0)).unwrap().save_state(&path).unwrap();
+        for (to, second) in &models {
+            let mut second = open(second, 2, 192, DType::F32);
+            let mut slot = second.slot(SlotId(1)).unwrap();
+            slot.load_state(&path).unwrap();
+            slot.save_state(&again).unwrap();
+            assert!(
+                fs::read(&path).unwrap() == fs::read(&again).unwrap(),
+                "{from} -> {to}: other rows"
+            );
+            let error = nmse(&go_on(&mut second, SlotId(1)).concat(), &expected);
+            assert!(error < 1e-10, "{from} -> {to}: NMSE {error:e}");
+        }
+    }
 }
 
 #[test]
@@ -143,7 +171,7 @@ fn an_empty_slot_and_a_full_one_are_states_too() {
     session.slot(SlotId(1)).unwrap().save_state(&path).unwrap();
     session.feed(&PROMPT, Logits::Last).unwrap();
     session.slot(SlotId(0)).unwrap().load_state(&path).unwrap();
-    assert_eq!(session.tokens(), []);
+    assert!(session.tokens().is_empty());
     let full = long_prompt(&model, 65);
     session.feed(&full, Logits::Last).unwrap();
     session.slot(SlotId(0)).unwrap().save_state(&path).unwrap();
@@ -159,7 +187,9 @@ fn every_flipped_bit_and_every_cut_is_found() {
     let mut session = open(&model, 1, 64, DType::Q8_0);
     session.feed(&[1, 2], Logits::Last).unwrap();
     let bad = folder.path().join("bad.state");
-    let mut refused = |bytes: &[u8]| {
+    let session = RefCell::new(session);
+    let refused = |bytes: &[u8]| {
+        let mut session = session.borrow_mut();
         fs::write(&bad, bytes).unwrap();
         let error = refusal(&mut session, &bad);
         assert!(error.to_string().contains("bad.state: "), "{error}");
@@ -185,7 +215,9 @@ fn every_flipped_bit_and_every_cut_is_found() {
         .run(&(28..n, 0u8..8, 0..n), |(byte, bit, end)| {
             let mut bytes = whole.clone();
             bytes[byte] ^= 1 << bit;
-            prop_assert!(matches!(refused(&bytes), StateFileError::Checksum { .. }));
+            let flipped = refused(&bytes);
+            let is_found = matches!(flipped, StateFileError::Checksum { .. });
+            prop_assert!(is_found, "bit {} of byte {}: {}", bit, byte, flipped);
             let cut = refused(&whole[..end]);
             prop_assert!(
                 matches!(cut, StateFileError::Length { .. }) || end == 0,
@@ -200,6 +232,7 @@ fn every_flipped_bit_and_every_cut_is_found() {
     longer.push(0);
     assert!(matches!(refused(&longer), StateFileError::Length { .. }));
     // The session is what it was, and the file itself still good.
+    let mut session = session.into_inner();
     let mut fresh = open(&model, 1, 64, DType::Q8_0);
     fresh.feed(&[1, 2], Logits::Last).unwrap();
     assert!(go_on(&mut session, SlotId(0)) == go_on(&mut fresh, SlotId(0)));
@@ -217,7 +250,7 @@ fn a_file_that_does_not_belong_here_is_refused_by_name() {
             .strip_prefix(&format!("{}: ", path.display()))
             .unwrap_or("");
         assert!(text.starts_with(start) && text.ends_with(end), "{text}");
-        assert_eq!(session.tokens(), []);
+        assert!(session.tokens().is_empty());
     };
     let mut session = open(&model, 1, 64, DType::F16);
     let gguf = fixture_path(FIXTURE);

@@ -68,9 +68,7 @@ pub(crate) enum PlacementError {
     Share { text: String },
     #[error("all shares are 0: give at least one device something")]
     NoShare,
-    #[error(
-        "--tensor-split has {got} shares for {expected} {what}: give one for each"
-    )]
+    #[error("--tensor-split has {got} shares for {expected} {what}: give one for each")]
     ShareCount {
         got: usize,
         expected: usize,
@@ -79,7 +77,7 @@ pub(crate) enum PlacementError {
     #[error("\"{text}\" does not say where: write GLOB=DEVICE, as 'blk.*.ffn_*_exps.weight=cpu'")]
     NoDevice { text: String },
     #[error(transparent)]
-    Pattern(#[from] SchedError),
+    Pattern(Box<SchedError>),
     #[error(
         "--devices {devices}: a device's name is missing; write names with commas between (cpu:0/2,cpu:1/2), members of one device with +"
     )]
@@ -99,6 +97,12 @@ pub(crate) enum PlacementError {
         "--expert-split is about the members of one device, and no device here has members: add --split tensor, or join members with + in --devices"
     )]
     NoMembers,
+}
+
+impl From<SchedError> for PlacementError {
+    fn from(error: SchedError) -> Self {
+        Self::Pattern(Box::new(error))
+    }
 }
 
 impl From<PlacementError> for CliError {
@@ -282,7 +286,10 @@ mod tests {
     fn overrides_end_in_a_device() {
         let read = |text: &str| text.parse::<OverrideArg>().map(|o| o.0);
         let found = read("/blk\\.(1|2)=?\\./=cpu:0/2").unwrap();
-        assert_eq!((found.pattern.to_string(), found.device), ("/blk\\.(1|2)=?\\./".to_owned(), "cpu:0/2".to_owned()));
+        assert_eq!(
+            (found.pattern.to_string(), found.device),
+            ("/blk\\.(1|2)=?\\./".to_owned(), "cpu:0/2".to_owned())
+        );
         for text in ["blk.*", "blk.*=", "=cpu", "/(/=cpu"] {
             assert!(read(text).is_err(), "{text}");
         }

@@ -48,6 +48,21 @@ fn by_name<'a, S>(
     members.iter().map(|m| slots(m)).collect()
 }
 
+/// The members' slots of one weight or state. What every member holds whole is held by all of them, whoever reads it in
+/// this plan: in another plan over the same memory it may be others.
+fn shards<S: Clone>(sharding: Sharding, own: &[HashMap<&str, &S>], name: &str) -> Shards<S> {
+    let own = own.iter().map(|m| m.get(name).map(|s| (*s).clone()));
+    let mut members: Vec<Option<S>> = own.collect();
+    if sharding == Sharding::Replicated
+        && let Some(any) = members.iter().flatten().next().cloned()
+    {
+        for missing in members.iter_mut().filter(|m| m.is_none()) {
+            *missing = Some(any.clone());
+        }
+    }
+    Shards { sharding, members }
+}
+
 impl PlanParts {
     /// A plan over members' plans of the same graph: `shardings` says for each value of `graph` how it lies.
     ///
@@ -64,30 +79,18 @@ impl PlanParts {
             m.weights.iter().map(|w| (&*w.name, w)).collect()
         });
         for slot in &mut weights {
-            let own: Vec<Option<WeightSlot>> = own
-                .iter()
-                .map(|m| m.get(&*slot.name).map(|w| (*w).clone()))
-                .collect();
-            slot.bytes = own.iter().flatten().map(|w| w.bytes).sum();
-            slot.shards = Some(Shards {
-                sharding: lies(slot.value),
-                members: own,
-            });
+            let shards = shards(lies(slot.value), &own, &slot.name);
+            slot.bytes = shards.members.iter().flatten().map(|w| w.bytes).sum();
+            slot.shards = Some(shards);
         }
         let mut states = slots::state_slots(graph);
         let own = by_name(&members, |m| {
             m.states.iter().map(|s| (&*s.name, s)).collect()
         });
         for slot in &mut states {
-            let own: Vec<Option<StateSlot>> = own
-                .iter()
-                .map(|m| m.get(&*slot.name).map(|s| (*s).clone()))
-                .collect();
-            slot.bytes = own.iter().flatten().map(|s| s.bytes).sum();
-            slot.shards = Some(Shards {
-                sharding: lies(slot.value),
-                members: own,
-            });
+            let shards = shards(lies(slot.value), &own, &slot.name);
+            slot.bytes = shards.members.iter().flatten().map(|s| s.bytes).sum();
+            slot.shards = Some(shards);
         }
         let steps = graph
             .iter()
@@ -132,8 +135,13 @@ impl PlanParts {
             passes: Vec::new(),
             members,
             shardings,
+            collectives: Vec::new(),
         }
     }
+}
+
+fn of_member<S>(shards: &Option<Shards<S>>, member: usize) -> Option<&S> {
+    shards.as_ref()?.members.get(member)?.as_ref()
 }
 
 impl Plan {
@@ -150,7 +158,15 @@ impl Plan {
     /// Bytes on each device; for a device made of several, on each member.
     pub fn device_bytes(&self) -> Vec<DeviceBytes> {
         if !self.members.is_empty() {
-            return self.members.iter().flat_map(|m| m.device_bytes()).collect();
+            let mut all: Vec<DeviceBytes> =
+                self.members.iter().flat_map(|m| m.device_bytes()).collect();
+            for (i, bytes) in all.iter_mut().enumerate() {
+                let weights = self.weights.iter().filter_map(|w| of_member(&w.shards, i));
+                bytes.weights = weights.map(|w| w.bytes).sum();
+                let states = self.states.iter().filter_map(|s| of_member(&s.shards, i));
+                bytes.states = states.map(|s| s.bytes).sum();
+            }
+            return all;
         }
         vec![DeviceBytes {
             device: self.devices.join("+"),

@@ -64,6 +64,8 @@ pub struct PlanParts {
     pub members: Vec<Arc<Plan>>,
     /// If the device is made of several: for each value of the graph, how it lies over the members.
     pub shardings: Vec<Sharding>,
+    /// If the device is made of several: why each collective is there, by its node in the members' graphs.
+    pub collectives: Vec<(String, String)>,
 }
 
 /// One node on one device.

@@ -123,6 +123,7 @@ pub fn plan_one<D: Device + ?Sized>(
         passes: Vec::new(),
         members: Vec::new(),
         shardings: Vec::new(),
+        collectives: Vec::new(),
     })
 }
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use ggrs_core::ops::{Leaf, Op, SplitRule};
+use ggrs_core::ops::{Alias, Leaf, Op, SplitRule};
 use ggrs_core::shard::Split;
 use ggrs_core::{Graph, Node, NodeId, PartitionError, Shape, Sharding, TensorDesc, Value, ValueId};
 use smallvec::SmallVec;
 
 use super::convert::{Locals, Writer};
-use super::flow::{Act, Flow};
+use super::flow::{Act, Flow, state_of};
 use super::late::Reduced;
 use super::member::{Local, is_absent, local_shape};
 use super::result::Partition;
@@ -95,12 +95,22 @@ impl Writer<'_> {
             .iter()
             .map(|_| Vec::with_capacity(flow.members))
             .collect();
+        let (ins, outs) = self.graph.io(node);
+        let writes = node.op.spec().alias() == Alias::InPlace;
+        let writes_state = writes
+            && node
+                .inputs
+                .first()
+                .is_some_and(|v| state_of(self.graph, *v).is_some());
         for member in 0..flow.members {
             let locals: SmallVec<[Local; 4]> = operands
                 .iter()
                 .map(|l| l.get(member).copied().unwrap_or(Local::Absent))
                 .collect();
-            let part = self.part(node, rule, member, &locals)?;
+            let part = self.part(node, rule, (&ins, &outs), member, &locals)?;
+            if writes_state && !matches!(part.first(), Some(Local::Absent)) {
+                self.members.mark_busy(member);
+            }
             for (result, local) in results.iter_mut().zip(part) {
                 result.push(local);
             }
@@ -134,60 +144,27 @@ impl Writer<'_> {
         &mut self,
         node: &Node,
         rule: &SplitRule,
+        (ins, outs): (&[&TensorDesc], &[&TensorDesc]),
         member: usize,
         locals: &[Local],
     ) -> Result<SmallVec<[Local; 2]>, PartitionError> {
-        let all = |local| SmallVec::from_elem(local, node.outputs.len());
-        let refuse = |what| PartitionError::Rule {
-            op: node.op.spec().stem(),
-            node: node.name.to_string(),
-            member,
-            what,
-        };
-        let absent = locals.iter().any(|l| matches!(l, Local::Absent));
-        let partial = |s: &Sharding| s == &Sharding::Partial;
-        let empty = |s: &Sharding| is_absent(s, member);
-        if rule.outputs.is_empty() {
-            // A send of nothing.
-            if absent {
-                return Ok(all(Local::Absent));
-            }
-        } else if rule.outputs.iter().all(empty) {
-            return Ok(all(Local::Absent));
-        } else if rule.outputs.iter().all(partial) {
-            let mut sums = rule
-                .inputs
-                .iter()
-                .zip(locals)
-                .filter(|(s, _)| partial(s))
-                .peekable();
-            let nothing = sums.peek().is_some() && sums.all(|(_, l)| matches!(l, Local::Zero));
-            if absent || nothing {
-                return Ok(all(Local::Zero));
-            }
-        } else if rule.outputs.iter().any(empty) {
-            return Err(refuse("it has a part of one result and none of another"));
+        if let Some(local) = idle(node, rule, member, locals)? {
+            return Ok(SmallVec::from_elem(local, node.outputs.len()));
         }
-        if absent {
-            return Err(refuse(
-                "it has to give a result and has nothing of an operand",
-            ));
-        }
-        let (ins, outs) = self.graph.io(node);
         let shapes: SmallVec<[Shape; 2]> = outs
             .iter()
             .zip(&rule.outputs)
             .map(|(desc, lies)| local_shape(&desc.shape, lies, member))
             .collect();
         let mut inputs: SmallVec<[Value; 4]> = SmallVec::new();
-        for ((local, desc), lies) in locals.iter().zip(&ins).zip(&rule.inputs) {
+        for ((local, desc), lies) in locals.iter().zip(ins).zip(&rule.inputs) {
             inputs.extend(self.tensor(member, *local, desc, lies)?);
         }
-        let own = node.op.spec().on_member(member, rule, &ins, &shapes);
+        let own = node.op.spec().on_member(member, rule, ins, &shapes);
         let op = own.as_ref().unwrap_or(&node.op);
         let made = self.members.push(member, &node.name, op, &inputs)?;
         for (((value, expected), whole), lies) in
-            made.iter().zip(&shapes).zip(&outs).zip(&rule.outputs)
+            made.iter().zip(&shapes).zip(outs).zip(&rule.outputs)
         {
             let found = self.members.desc(member, *value);
             if found.is_none_or(|d| &d.shape != expected) {
@@ -214,4 +191,47 @@ impl Writer<'_> {
     ) -> Result<Locals, PartitionError> {
         self.bring(value, &Sharding::Split(split.clone()), reader)
     }
+}
+
+/// What a node leaves on a member that need not run it: nothing, or zeros to a sum.
+fn idle(
+    node: &Node,
+    rule: &SplitRule,
+    member: usize,
+    locals: &[Local],
+) -> Result<Option<Local>, PartitionError> {
+    let absent = locals.iter().any(|l| matches!(l, Local::Absent));
+    let partial = |s: &Sharding| s == &Sharding::Partial;
+    let empty = |s: &Sharding| is_absent(s, member);
+    let refuse = |what| {
+        Err(PartitionError::Rule {
+            op: node.op.spec().stem(),
+            node: node.name.to_string(),
+            member,
+            what,
+        })
+    };
+    // Without results it is a send, here of nothing.
+    if rule.outputs.iter().all(empty) && (absent || !rule.outputs.is_empty()) {
+        return Ok(Some(Local::Absent));
+    }
+    if rule.outputs.iter().any(empty) {
+        return refuse("it has a part of one result and none of another");
+    }
+    if !rule.outputs.is_empty() && rule.outputs.iter().all(partial) {
+        let mut sums = rule
+            .inputs
+            .iter()
+            .zip(locals)
+            .filter(|(s, _)| partial(s))
+            .peekable();
+        let nothing = sums.peek().is_some() && sums.all(|(_, l)| matches!(l, Local::Zero));
+        if absent || nothing {
+            return Ok(Some(Local::Zero));
+        }
+    }
+    if absent {
+        return refuse("it has to give a result and has nothing of an operand");
+    }
+    Ok(None)
 }

@@ -23,7 +23,7 @@ pub(super) enum Local {
     Absent,
 }
 
-/// The members' builders.
+/// The members' builders; members are counted from 0 to [`Members::len`].
 pub(super) struct Members {
     builders: Vec<GraphBuilder>,
     names: HashSet<Arc<str>>,
@@ -65,7 +65,7 @@ impl Members {
 
     /// The description of a member's value.
     pub(super) fn desc(&self, member: usize, value: Value) -> Option<&TensorDesc> {
-        self.builders.get(member)?.desc(value)
+        self.builders[member].desc(value)
     }
 
     /// Adds a node to a member's graph. Operands with gaps are copied if the op wants none.
@@ -76,43 +76,26 @@ impl Members {
         op: &Op,
         inputs: &[Value],
     ) -> Result<SmallVec<[Value; 2]>, PartitionError> {
-        let refuse = |source: GraphError| PartitionError::Member {
-            member,
-            node: name.to_owned(),
-            source: Box::new(source),
-        };
-        let Some(builder) = self.builders.get_mut(member) else {
-            return Ok(SmallVec::new());
-        };
-        let alias = op.spec().alias();
-        match builder.push_named(name, op.clone(), inputs) {
-            Err(GraphError::Op { source, .. }) if is_about_gaps(&source) => {}
-            other => {
-                let outputs = other.map_err(refuse)?;
-                self.note(member, op);
-                return Ok(outputs);
+        if op.is_exchange() {
+            self.mark_busy(member);
+        }
+        let outputs = match self.builders[member].push_named(name, op.clone(), inputs) {
+            Err(GraphError::Op { source, .. }) if is_about_gaps(&source) => {
+                let written = usize::from(op.spec().alias() == Alias::InPlace);
+                let mut gapless: SmallVec<[Value; 4]> = inputs.into();
+                for value in gapless.iter_mut().skip(written) {
+                    *value = self.gapless(member, name, *value)?;
+                }
+                self.builders[member].push_named(name, op.clone(), &gapless)
             }
-        }
-        let mut gapless: SmallVec<[Value; 4]> = SmallVec::new();
-        for (i, value) in inputs.iter().enumerate() {
-            let written = alias == Alias::InPlace && i == 0;
-            let has_gaps = self
-                .desc(member, *value)
-                .is_some_and(|d| !d.is_contiguous());
-            gapless.push(if has_gaps && !written {
-                let copy = self.name(name, "contiguous");
-                self.push_one(member, &copy, &Contiguous.into(), &[*value])?
-            } else {
-                *value
-            });
-        }
-        let builder = self.builders.get_mut(member);
-        let outputs = builder.map(|b| b.push_named(name, op.clone(), &gapless));
-        let outputs = outputs
-            .unwrap_or_else(|| Ok(SmallVec::new()))
-            .map_err(refuse)?;
-        self.note(member, op);
-        Ok(outputs)
+            other => other,
+        };
+        outputs.map_err(|source| refused(member, name, source))
+    }
+
+    /// Notes that the member has a node that is seen outside.
+    pub(super) fn mark_busy(&mut self, member: usize) {
+        self.busy[member] = true;
     }
 
     /// [`Self::push`] of an op with one result.
@@ -124,18 +107,8 @@ impl Members {
         inputs: &[Value],
     ) -> Result<Value, PartitionError> {
         let outputs = self.push(member, name, op, inputs)?;
-        outputs.first().copied().ok_or(PartitionError::Member {
-            member,
-            node: name.to_owned(),
-            source: Box::new(GraphError::NoOutputs),
-        })
-    }
-
-    fn note(&mut self, member: usize, op: &Op) {
-        let seen_outside = op.is_exchange() || op.spec().alias() == Alias::InPlace;
-        if seen_outside && let Some(busy) = self.busy.get_mut(member) {
-            *busy = true;
-        }
+        let first = outputs.first().copied();
+        first.ok_or_else(|| refused(member, name, GraphError::NoOutputs))
     }
 
     /// A value without gaps.
@@ -210,38 +183,32 @@ impl Members {
         name: &str,
         value: Value,
     ) -> Result<(), PartitionError> {
-        let Some(builder) = self.builders.get_mut(member) else {
-            return Ok(());
-        };
-        builder
+        self.mark_busy(member);
+        self.builders[member]
             .output(name, value)
-            .map_err(|source| PartitionError::Member {
-                member,
-                node: name.to_owned(),
-                source: Box::new(source),
-            })?;
-        if let Some(busy) = self.busy.get_mut(member) {
-            *busy = true;
-        }
-        Ok(())
+            .map_err(|source| refused(member, name, source))
     }
 
     /// The graphs. A member with nothing to do gets an output without elements under the name `idle`.
     pub(super) fn seal(mut self, idle: &str) -> Result<Vec<Graph>, PartitionError> {
         for member in 0..self.len() {
-            if !self.busy.get(member).copied().unwrap_or(false) {
+            if !self.busy[member] {
                 let nothing = self.empty(member, DType::F32, &Shape::from([0usize]))?;
                 self.output(member, idle, nothing)?;
             }
         }
-        let sealed = self.builders.into_iter().enumerate().map(|(member, b)| {
-            b.seal().map_err(|source| PartitionError::Member {
-                member,
-                node: idle.to_owned(),
-                source: Box::new(source),
-            })
-        });
-        sealed.collect()
+        let sealed = self.builders.into_iter().enumerate();
+        sealed
+            .map(|(member, b)| b.seal().map_err(|source| refused(member, idle, source)))
+            .collect()
+    }
+}
+
+fn refused(member: usize, node: &str, source: GraphError) -> PartitionError {
+    PartitionError::Member {
+        member,
+        node: node.to_owned(),
+        source: Box::new(source),
     }
 }
 

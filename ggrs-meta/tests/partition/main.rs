@@ -14,5 +14,6 @@ mod conversions;
 mod equivalence;
 mod lockstep;
 mod model;
+mod recurrent;
 mod refusals;
 mod structure;

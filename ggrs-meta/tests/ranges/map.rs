@@ -1,6 +1,7 @@
 //! The map itself: every range lies where a naive walk over the blocks puts it.
 
 use ggrs_core::error::ShardError;
+use ggrs_core::shard::Part;
 use ggrs_core::{DType, Sharding, Split, TensorDesc};
 use ggrs_meta::{RangeMap, ViewRanges};
 use proptest::prelude::*;
@@ -141,14 +142,29 @@ fn views_walk_their_elements_in_order() {
         assert_eq!(Some(bytes), view.bytes(), "{view}");
     }
     let whole = TensorDesc::new(DType::F32, [6, 4, 32]);
-    assert_eq!(
-        ViewRanges::new(&whole).unwrap().collect::<Vec<_>>(),
-        [0..3072]
-    );
+    let mut ranges = ViewRanges::new(&whole).unwrap();
+    assert_eq!((ranges.next(), ranges.next()), (Some(0..3072), None));
     assert_eq!(
         ViewRanges::new(&TensorDesc::new(DType::F32, [2, 0]))
             .unwrap()
             .count(),
         0
     );
+}
+
+#[test]
+fn neighbours_in_the_tensor_may_lie_apart_in_a_part() {
+    // Member 1 holds 0..1, what member 0 answers for, and 1..2 behind it.
+    let desc = TensorDesc::new(DType::F32, [4]);
+    let parts = vec![
+        Part::from_elem(2..4, 1),
+        Part::from_iter([0..1, 2..3, 1..2]),
+    ];
+    let split = Sharding::Split(Split::new(0, 4, parts).unwrap());
+    let map = RangeMap::new(&desc, &split, &[true, true]).unwrap();
+    let answered: Vec<_> = map
+        .answered(1, 0..16)
+        .map(|r| (r.logical, r.at, r.bytes))
+        .collect();
+    assert_eq!(answered, [(0, 0, 4), (4, 8, 4)]);
 }

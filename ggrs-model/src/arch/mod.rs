@@ -27,9 +27,6 @@ pub struct StepShape {
 }
 
 impl StepShape {
-    /// Cells per block of a session's page table.
-    pub(crate) const BLOCK: usize = 64;
-
     /// The smallest step there is, for asking about weights.
     pub(crate) const SMALLEST: Self = Self {
         max_tokens: 2,

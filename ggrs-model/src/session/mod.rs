@@ -15,6 +15,7 @@ mod step;
 pub use checkpoints::Checkpoint;
 pub use open::Session;
 pub use options::{Logits, SessionOptions};
+pub(crate) use pages::BLOCK;
 pub use prompt_cache::PromptCache;
 pub use slot::{Slot, SlotId};
 pub use state_file::{ModelIdentity, StateFileError};

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::options::{Logits, SessionOptions};
-use super::pages::{BLOCK, Pages};
+use super::pages::Pages;
 use super::prompt_cache::PromptCache;
 use super::rows::StateRows;
 use super::sequence::Sequence;
 use super::slot::{Slot, SlotId};
-use crate::arch::StepShape;
 use crate::buckets::Steps;
 use crate::error::{ModelError, SessionError};
 use crate::model::Model;
@@ -43,18 +42,12 @@ impl Session {
     /// A setting outside its range, a context that does not fit the device's memory.
     pub fn new(model: &Arc<Model>, options: &SessionOptions) -> Result<Self, SessionError> {
         let n_train = model.architecture().n_ctx_train();
-        let n_ctx = options.n_ctx.unwrap_or(n_train.min(4096));
+        let n_ctx = options.n_ctx_for(n_train);
         options.check(n_ctx)?;
         let n_slots = options.n_slots;
         let n_batch = options.n_batch.min(n_slots * n_ctx);
         let pages = Pages::new(n_slots, n_ctx);
-        let shape = StepShape {
-            max_tokens: n_batch.max(2),
-            n_slots,
-            n_blocks: pages.n_blocks(),
-            block: BLOCK,
-            kv_dtype: options.kv_dtype,
-        };
+        let shape = options.step_shape(n_ctx);
         let graph = model.graph(&shape).map_err(|e| match e {
             ModelError::Graph(source) => SessionError::Graph {
                 n_tokens: n_batch,

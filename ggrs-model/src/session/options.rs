@@ -2,6 +2,8 @@
 
 use ggrs_core::DType;
 
+use super::pages::BLOCK;
+use crate::arch::StepShape;
 use crate::blocks::KV_DTYPES;
 use crate::error::SessionError;
 
@@ -18,6 +20,24 @@ pub struct SessionOptions {
     pub kv_dtype: DType,
     /// Bytes of host memory for prompts that no slot holds any more; 0 for none.
     pub prompt_cache_bytes: u64,
+}
+
+impl SessionOptions {
+    /// Tokens of context for a model that was trained with `n_train`.
+    pub fn n_ctx_for(&self, n_train: usize) -> usize {
+        self.n_ctx.unwrap_or(n_train.min(4096))
+    }
+
+    /// The sizes that enter the graph, for slots of `n_ctx` tokens.
+    pub(crate) fn step_shape(&self, n_ctx: usize) -> StepShape {
+        StepShape {
+            max_tokens: self.n_batch.min(self.n_slots.saturating_mul(n_ctx)).max(2),
+            n_slots: self.n_slots,
+            n_blocks: n_ctx.div_ceil(BLOCK),
+            block: BLOCK,
+            kv_dtype: self.kv_dtype,
+        }
+    }
 }
 
 impl Default for SessionOptions {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 /// Cells per block.
-pub(super) const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 
 /// An entry of the table without a block.
 const NONE: i32 = -1;
@@ -49,11 +49,6 @@ impl Pages {
             n_holders: vec![0; n],
             free: (0..n).rev().filter_map(|b| i32::try_from(b).ok()).collect(),
         }
-    }
-
-    /// Blocks of each slot.
-    pub(super) const fn n_blocks(&self) -> usize {
-        self.n_blocks
     }
 
     /// The table's bytes, `[n_slots, n_blocks]` I32.
@@ -221,7 +216,7 @@ mod tests {
     #[test]
     fn blocks_are_given_in_order_and_cells_are_long_stretches() {
         let mut pages = Pages::new(2, 200);
-        assert_eq!(pages.n_blocks(), 4);
+        assert_eq!(pages.n_blocks, 4);
         assert!(pages.grow(0, 130) && pages.grow(1, 64) && pages.grow(0, 200));
         assert_eq!(pages.cells(0, 200), [0..192, 256..264]);
         assert_eq!(pages.cells(0, 100), [0..100]);

@@ -205,7 +205,12 @@ pub struct StepTotals {
 
 impl StepReport {
     /// A step with its sums.
-    pub fn new(name: String, n_tokens: usize, exchanges: Vec<Exchange>, ops: Vec<OpReport>) -> Self {
+    pub fn new(
+        name: String,
+        n_tokens: usize,
+        exchanges: Vec<Exchange>,
+        ops: Vec<OpReport>,
+    ) -> Self {
         let mut totals = StepTotals::default();
         for exchange in &exchanges {
             match exchange {

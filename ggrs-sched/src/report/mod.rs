@@ -9,8 +9,8 @@ mod traffic;
 mod units;
 
 pub use data::{
-    CellReport, CollectiveReport, ContextReport, CopyReport, DeviceBytesReport, DeviceReport,
-    Exchange, LayerReport, Arrangement, ModelReport, NoteKind, NoteReport, OpReport, PartReport,
+    Arrangement, CellReport, CollectiveReport, ContextReport, CopyReport, DeviceBytesReport,
+    DeviceReport, Exchange, LayerReport, ModelReport, NoteKind, NoteReport, OpReport, PartReport,
     PlanReport, StepReport, StepTotals, VERSION, WeightReport,
 };
 pub use of_plan::{DeviceFacts, PlannedStep, ReportFacts, report_of};

@@ -58,15 +58,19 @@ pub fn report_of(facts: ReportFacts, steps: &[PlannedStep<'_>]) -> PlanReport {
     if let Some(first) = steps.first() {
         notes.extend(home_notes(&first.plan.homes, &first.plan.devices));
         let passes = first.plan.passes.iter();
-        notes.extend(passes.filter(|p| p.applied > 0 || !p.rejected.is_empty()).map(|p| {
-            let text = p.to_string();
-            let said = text.strip_prefix(p.pass).and_then(|t| t.strip_prefix(": "));
-            NoteReport {
-                kind: NoteKind::Pass,
-                subject: p.pass.to_owned(),
-                text: said.unwrap_or(&text).to_owned(),
-            }
-        }));
+        notes.extend(
+            passes
+                .filter(|p| p.applied > 0 || !p.rejected.is_empty())
+                .map(|p| {
+                    let text = p.to_string();
+                    let said = text.strip_prefix(p.pass).and_then(|t| t.strip_prefix(": "));
+                    NoteReport {
+                        kind: NoteKind::Pass,
+                        subject: p.pass.to_owned(),
+                        text: said.unwrap_or(&text).to_owned(),
+                    }
+                }),
+        );
     }
     for (node, why) in steps.iter().flat_map(|s| &s.plan.notes) {
         let note = NoteReport {
@@ -88,7 +92,10 @@ pub fn report_of(facts: ReportFacts, steps: &[PlannedStep<'_>]) -> PlanReport {
         devices,
         layers,
         weights,
-        steps: steps.iter().map(|s| traffic::step(s, &rows, &roles)).collect(),
+        steps: steps
+            .iter()
+            .map(|s| traffic::step(s, &rows, &roles))
+            .collect(),
         notes,
     }
 }
@@ -184,7 +191,10 @@ fn add_bytes(devices: &mut [DeviceReport], steps: &[PlannedStep<'_>], rows: &Row
     }
     for i in 0..devices.len() {
         let mut sum = DeviceBytesReport::default();
-        let members = devices.get(i).map(|d| d.members.clone()).unwrap_or_default();
+        let members = devices
+            .get(i)
+            .map(|d| d.members.clone())
+            .unwrap_or_default();
         for member in members.iter().filter_map(|m| devices.get(*m)) {
             sum.add(&member.bytes);
         }
@@ -215,7 +225,9 @@ fn add_margins(devices: &mut [DeviceReport], facts: &[DeviceFacts]) {
             continue;
         };
         let same = memories.iter().enumerate();
-        let same = same.filter(|(_, m)| m.as_ref() == Some(own)).map(|(j, _)| j);
+        let same = same
+            .filter(|(_, m)| m.as_ref() == Some(own))
+            .map(|(j, _)| j);
         let same: Vec<usize> = same.collect();
         let needed = same.iter().filter_map(|j| taken.get(*j));
         let needed = needed.fold(0u64, |sum, n| sum.saturating_add(*n));
@@ -248,14 +260,20 @@ fn home_notes(homes: &[Home], devices: &[String]) -> Vec<NoteReport> {
     const SHOWN: usize = 3;
     let mut groups: Vec<(&Home, Vec<&str>)> = Vec::new();
     for home in homes {
-        let same = |(first, _): &&mut (&Home, _)| first.why == home.why && first.device == home.device;
+        let same =
+            |(first, _): &&mut (&Home, _)| first.why == home.why && first.device == home.device;
         match groups.iter_mut().find(same) {
             Some((_, names)) => names.push(&home.name),
             None => groups.push((home, vec![&home.name])),
         }
     }
     let notes = groups.into_iter().map(|(home, names)| {
-        let mut shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+        let mut shown = names
+            .iter()
+            .take(SHOWN)
+            .copied()
+            .collect::<Vec<_>>()
+            .join(", ");
         if names.len() > SHOWN {
             shown = format!("{shown} and {} more", names.len() - SHOWN);
         }

@@ -48,19 +48,23 @@ impl Roles {
         Self(roles)
     }
 
-    /// The layer of every step of a plan: that of the last weight or state that was read.
-    pub(super) fn layers(&self, plan: &Plan) -> Vec<LayerKey> {
+    /// The layer of every step of a plan: that of the last weight, state or arriving value that was read. `arrivals`
+    /// has the layers from which values arrive, by their tag.
+    pub(super) fn layers(&self, plan: &Plan, arrivals: &HashMap<u32, LayerKey>) -> Vec<LayerKey> {
         let mut now = LayerKey::Input;
         let mut layers: Vec<LayerKey> = Vec::with_capacity(plan.steps.len());
         for step in &plan.steps {
             let read = leaves_read(&plan.graph, step).filter_map(|name| self.known(name));
             // An embedding that is read again as the output head does not lead back.
-            now = read
-                .map(|layer| match layer {
-                    LayerKey::Input if now != LayerKey::Input => LayerKey::Output,
-                    layer => layer,
-                })
-                .fold(now, LayerKey::max);
+            let read = read.map(|layer| match layer {
+                LayerKey::Input if now != LayerKey::Input => LayerKey::Output,
+                layer => layer,
+            });
+            let arrived = match &plan.graph.node(step.node).op {
+                Op::Receive(receive) => arrivals.get(&receive.tag).copied(),
+                _ => None,
+            };
+            now = read.chain(arrived).fold(now, LayerKey::max);
             layers.push(now);
         }
         // What arrives belongs to who wants it.
@@ -153,7 +157,10 @@ impl Cell {
             _ => Arrangement::Split,
         };
         let is_new_place = match one {
-            Arrangement::Whole => slot.parts.iter().any(|p| !self.parts.contains_key(&p.device)),
+            Arrangement::Whole => slot
+                .parts
+                .iter()
+                .any(|p| !self.parts.contains_key(&p.device)),
             _ => false,
         };
         self.arrangement = Some(match self.arrangement {
@@ -192,14 +199,16 @@ pub(super) fn placed(
     let mut seen: HashSet<(usize, &str)> = HashSet::new();
     for part in steps.iter().flat_map(|s| &s.plan.parts) {
         let (plan, row) = (&*part.plan, rows.row(part.device));
-        let of_weights = plan
-            .weights
-            .iter()
-            .map(|w| slot(&w.name, w.value, w.bytes, w.shards.as_ref(), row, |s| s.bytes));
-        let of_states = plan
-            .states
-            .iter()
-            .map(|w| slot(&w.name, w.value, w.bytes, w.shards.as_ref(), row, |s| s.bytes));
+        let of_weights = plan.weights.iter().map(|w| {
+            slot(&w.name, w.value, w.bytes, w.shards.as_ref(), row, |s| {
+                s.bytes
+            })
+        });
+        let of_states = plan.states.iter().map(|w| {
+            slot(&w.name, w.value, w.bytes, w.shards.as_ref(), row, |s| {
+                s.bytes
+            })
+        });
         let n_weights = plan.weights.len();
         for (i, slot) in of_weights.chain(of_states).enumerate() {
             if !seen.insert((row, slot.name)) {

@@ -6,7 +6,7 @@ use super::data::{
     Arrangement, CellReport, CollectiveReport, CopyReport, DeviceReport, LayerReport, NoteKind,
     NoteReport, PlanReport, StepReport,
 };
-use super::units::{self, bytes, count, flops, float_bytes, printable};
+use super::units::{self, bytes, count, float_bytes, flops, printable};
 
 /// What is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +60,10 @@ impl PlanReport {
     }
 
     fn write_devices(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "\nMemory      █ weights  ▓ KV and states  ▒ compute  ░ used by others")?;
+        writeln!(
+            out,
+            "\nMemory      █ weights  ▓ KV and states  ▒ compute  ░ used by others"
+        )?;
         for (i, device) in self.devices.iter().enumerate() {
             let name = printable(&device.name);
             let what = format!(
@@ -137,7 +140,10 @@ impl PlanReport {
             cells.insert(0, units::ranges(names));
             table.row(cells);
         }
-        writeln!(out, "\nPlacement   2 on device 2   0|1 cut over 0 and 1   0=1 whole on both   0,1 some here, some there")?;
+        writeln!(
+            out,
+            "\nPlacement   2 on device 2   0|1 cut over 0 and 1   0=1 whole on both   0,1 some here, some there"
+        )?;
         table.write(out)
     }
 
@@ -174,7 +180,12 @@ impl PlanReport {
             let all: Vec<&CollectiveReport> = step.collectives().collect();
             let key = |c: &CollectiveReport| {
                 let what = (c.kind.clone(), c.members.clone(), c.shape.clone());
-                (what, c.wire_dtype.clone(), c.transport.clone(), c.why.clone())
+                (
+                    what,
+                    c.wire_dtype.clone(),
+                    c.transport.clone(),
+                    c.why.clone(),
+                )
             };
             for group in grouped(&all, key) {
                 write_collectives(out, &group)?;
@@ -232,7 +243,8 @@ impl PlanReport {
     fn write_weights(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "\nWeights")?;
         let mut table = Table::new();
-        table.row(["name", "dtype", "shape", "device", "form", "bytes", "split"].map(str::to_owned));
+        table
+            .row(["name", "dtype", "shape", "device", "form", "bytes", "split"].map(str::to_owned));
         for w in &self.weights {
             table.row([
                 printable(&w.name),
@@ -250,7 +262,17 @@ impl PlanReport {
     fn write_ops(&self, out: &mut String, step: &StepReport) -> std::fmt::Result {
         writeln!(out, "\nOps: {}", step.name)?;
         let mut table = Table::new();
-        let head = ["", "layer", "device", "op", "node", "kernel", "flops", "bytes", "why this kernel"];
+        let head = [
+            "",
+            "layer",
+            "device",
+            "op",
+            "node",
+            "kernel",
+            "flops",
+            "bytes",
+            "why this kernel",
+        ];
         table.row(head.map(str::to_owned));
         for op in &step.ops {
             table.row([
@@ -342,8 +364,14 @@ fn grouped<'a, T, K: PartialEq>(items: &[&'a T], key: impl Fn(&T) -> K) -> Vec<V
 fn taken(device: &DeviceReport) -> String {
     let b = &device.bytes;
     let compute = b.compute.saturating_add(b.constants);
-    let parts = [("weights", b.weights), ("KV", b.states), ("compute", compute)];
-    let parts = parts.into_iter().map(|(what, n)| format!("{what} {}", bytes(n)));
+    let parts = [
+        ("weights", b.weights),
+        ("KV", b.states),
+        ("compute", compute),
+    ];
+    let parts = parts
+        .into_iter()
+        .map(|(what, n)| format!("{what} {}", bytes(n)));
     parts.collect::<Vec<_>>().join(", ")
 }
 
@@ -357,7 +385,12 @@ fn bar(device: &DeviceReport) -> String {
     let mut out = String::new();
     let mut done = 0;
     let compute = b.compute.saturating_add(b.constants);
-    for (n, c) in [(b.weights, '█'), (b.states, '▓'), (compute, '▒'), (others, '░')] {
+    for (n, c) in [
+        (b.weights, '█'),
+        (b.states, '▓'),
+        (compute, '▒'),
+        (others, '░'),
+    ] {
         let room = BAR - done;
         let wide = u128::from(n) * BAR as u128 + u128::from(total) / 2;
         let wide = usize::try_from(wide / u128::from(total)).unwrap_or(BAR);

@@ -13,11 +13,12 @@ use crate::plan::{CopySource, CopyStep, PlanPart, SchedPlan};
 /// A planned step as the report has it.
 pub(super) fn step(step: &PlannedStep<'_>, rows: &Rows, roles: &Roles) -> StepReport {
     let plan = step.plan;
+    let layers = Layers::of(plan, roles);
     let mut exchanges = Vec::new();
     let mut waiting: Vec<PartCollectives> = plan
         .parts
         .iter()
-        .map(|part| PartCollectives::of(part, rows, roles))
+        .map(|part| PartCollectives::of(part, rows, &layers))
         .collect();
     let names = Readers::of(plan);
     for copy in &plan.copies {
@@ -29,13 +30,68 @@ pub(super) fn step(step: &PlannedStep<'_>, rows: &Rows, roles: &Roles) -> StepRe
         if let Some(waiting) = waiting.get_mut(copy.to) {
             waiting.flush(copy.to_step, &mut exchanges);
         }
-        exchanges.push(Exchange::Copy(copy_report(copy, plan, rows, roles, &names)));
+        exchanges.push(Exchange::Copy(copy_report(
+            copy, plan, rows, &layers, &names,
+        )));
     }
     for waiting in &mut waiting {
         waiting.flush(usize::MAX, &mut exchanges);
     }
-    let ops = plan.parts.iter().flat_map(|p| ops(p, rows, roles)).collect();
+    let ops = plan
+        .parts
+        .iter()
+        .flat_map(|p| ops(p, rows, &layers))
+        .collect();
     StepReport::new(step.name.clone(), step.n_tokens, exchanges, ops)
+}
+
+/// The layers of all steps of all parts.
+struct Layers<'a> {
+    roles: &'a Roles,
+    /// For values that cross, by tag: the layer that they come from.
+    arrivals: HashMap<u32, LayerKey>,
+    parts: Vec<Vec<LayerKey>>,
+}
+
+impl<'a> Layers<'a> {
+    fn of(plan: &SchedPlan, roles: &'a Roles) -> Self {
+        let parts = plan.parts.iter();
+        let mut layers = Self {
+            roles,
+            arrivals: HashMap::new(),
+            parts: parts
+                .map(|p| roles.layers(&p.plan, &HashMap::new()))
+                .collect(),
+        };
+        // In the order of the copies, so that what arrived counts for what is sent on.
+        for copy in &plan.copies {
+            let CopySource::Part { part, step } = copy.from else {
+                continue;
+            };
+            let (from, Some(to)) = (layers.at(part, step), plan.parts.get(copy.to)) else {
+                continue;
+            };
+            let received = to.plan.steps.get(copy.to_step);
+            let tag = received.and_then(|s| tag(&to.plan.graph.node(s.node).op));
+            if let Some(tag) = tag.filter(|_| from > layers.at(copy.to, copy.to_step)) {
+                layers.arrivals.insert(tag, from);
+                if let Some(part) = layers.parts.get_mut(copy.to) {
+                    *part = roles.layers(&to.plan, &layers.arrivals);
+                }
+            }
+        }
+        layers
+    }
+
+    fn at(&self, part: usize, step: usize) -> LayerKey {
+        let layer = self.parts.get(part).and_then(|p| p.get(step));
+        layer.copied().unwrap_or(LayerKey::Output)
+    }
+
+    /// The layers of a part's own plan or of a member's.
+    fn of_program(&self, plan: &Plan) -> Vec<LayerKey> {
+        self.roles.layers(plan, &self.arrivals)
+    }
 }
 
 /// A part's collectives, each with the step of the whole part's plan before which it must have run.
@@ -44,7 +100,7 @@ struct PartCollectives {
 }
 
 impl PartCollectives {
-    fn of(part: &PlanPart, rows: &Rows, roles: &Roles) -> Self {
+    fn of(part: &PlanPart, rows: &Rows, layers: &Layers<'_>) -> Self {
         let mut waiting = VecDeque::new();
         // Every member has the same collectives in the same order.
         if let Some(member) = part.plan.members.first() {
@@ -55,7 +111,7 @@ impl PartCollectives {
                 .enumerate()
                 .filter_map(|(i, s)| Some((tag(&part.plan.graph.node(s.node).op)?, i)))
                 .collect();
-            let layers = roles.layers(member);
+            let layers = layers.of_program(member);
             let first = rows.row(part.device) + 1;
             let mut after = 0;
             for (step, layer) in member.steps.iter().zip(layers) {
@@ -118,7 +174,9 @@ fn collective_report(
         members,
         wire_dtype: dtype.clone(),
         dtype,
-        shape: largest.map(|d| d.shape.sizes().to_vec()).unwrap_or_default(),
+        shape: largest
+            .map(|d| d.shape.sizes().to_vec())
+            .unwrap_or_default(),
         bytes,
         wire_bytes: bytes.saturating_mul(hops).saturating_mul(rounds),
         transport: step.route.kernel.to_string(),
@@ -166,12 +224,11 @@ fn copy_report(
     copy: &CopyStep,
     plan: &SchedPlan,
     rows: &Rows,
-    roles: &Roles,
+    layers: &Layers<'_>,
     names: &Readers<'_>,
 ) -> CopyReport {
     let part = plan.parts.get(copy.to);
-    let layers = part.map(|p| roles.layers(&p.plan)).unwrap_or_default();
-    let layer = layers.get(copy.to_step).copied().unwrap_or(LayerKey::Output);
+    let layer = layers.at(copy.to, copy.to_step);
     let from = match copy.from {
         CopySource::Part { part, .. } => plan.parts.get(part).map(|p| rows.row(p.device)),
         CopySource::File => None,
@@ -189,11 +246,11 @@ fn copy_report(
 }
 
 /// What runs for a part, on its device or on each member.
-fn ops(part: &PlanPart, rows: &Rows, roles: &Roles) -> Vec<OpReport> {
+fn ops(part: &PlanPart, rows: &Rows, layers: &Layers<'_>) -> Vec<OpReport> {
     let mut ops = Vec::new();
     for program in rows.programs(part) {
         let graph = &program.plan.graph;
-        let layers = roles.layers(program.plan);
+        let layers = layers.of_program(program.plan);
         let steps = program.plan.steps.iter().zip(layers).enumerate();
         for (index, (step, layer)) in steps {
             let node = graph.node(step.node);

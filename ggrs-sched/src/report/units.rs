@@ -140,6 +140,9 @@ mod tests {
 
     #[test]
     fn what_steers_a_terminal_is_made_visible() {
-        assert_eq!(printable("a\u{1b}[31m\u{202e}ü\n"), "a\\u{1b}[31m\\u{202e}ü\\u{a}");
+        assert_eq!(
+            printable("a\u{1b}[31m\u{202e}ü\n"),
+            "a\\u{1b}[31m\\u{202e}ü\\u{a}"
+        );
     }
 }

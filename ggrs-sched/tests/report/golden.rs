@@ -8,18 +8,26 @@ use crate::synthetic::report;
 
 #[track_caller]
 fn check(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/report/golden").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/report/golden")
+        .join(name);
     if std::env::var_os("GGRS_BLESS").is_some() {
         std::fs::write(&path, text).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(golden, text, "{name} differs; GGRS_BLESS=1 rewrites it. Now:\n{text}");
+    assert_eq!(
+        golden, text,
+        "{name} differs; GGRS_BLESS=1 rewrites it. Now:\n{text}"
+    );
 }
 
 #[test]
 fn the_text_is_as_it_was() {
     check("report.txt", &report(2, 3).to_text(TextOptions::default()));
-    check("report_with_ops.txt", &report(2, 1).to_text(TextOptions { ops: true }));
+    check(
+        "report_with_ops.txt",
+        &report(2, 1).to_text(TextOptions { ops: true }),
+    );
 }
 
 #[test]
@@ -56,11 +64,4 @@ fn names_that_steer_terminals_are_made_harmless() {
     assert!(!text.contains('\u{202e}'));
     assert!(text.contains("evil\\u{1b}[2J (qwen3moe)"));
     assert!(text.contains("a\\u{a}b\\u{202e}") && text.contains("\\u{7}bell"));
-}
-
-#[test]
-fn zz_look() {
-    std::fs::write("/tmp/pg/large.html", report(4, 48).to_html()).unwrap();
-    std::fs::write("/tmp/pg/eight.html", report(7, 64).to_html()).unwrap();
-    std::fs::write("/tmp/pg/one.html", report(1, 2).to_html()).unwrap();
 }

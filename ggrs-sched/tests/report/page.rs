@@ -6,7 +6,11 @@ use crate::synthetic::report;
 /// A report in which every name is markup that would run.
 pub(crate) fn hostile() -> ggrs_sched::report::PlanReport {
     let mut report = report(2, 3);
-    let evil = |what: &str| format!("\"'></td></svg></style><script>document.body.dataset.owned='{what}'</script><img src=x onerror=alert(1)>{{{{ops}}}}");
+    let evil = |what: &str| {
+        format!(
+            "\"'></td></svg></style><script>document.body.dataset.owned='{what}'</script><img src=x onerror=alert(1)>{{{{ops}}}}"
+        )
+    };
     report.model.name = evil("name");
     report.model.arch = evil("arch");
     report.model.file = evil("file");
@@ -46,7 +50,7 @@ pub(crate) fn hostile() -> ggrs_sched::report::PlanReport {
                 ggrs_sched::report::Exchange::Collective(c) => {
                     c.node = evil("collective");
                     c.why = evil("why");
-                    c.kind = evil("kind");
+                    c.kind = evil(&c.kind);
                     c.transport = evil("transport");
                 }
             }
@@ -58,11 +62,16 @@ pub(crate) fn hostile() -> ggrs_sched::report::PlanReport {
 #[test]
 fn the_page_asks_nobody_for_anything() {
     let page = report(4, 48).to_html();
-    for word in ["http:", "https:", "//cdn", "<link", "@import", "url(", " src=", "fetch(", "import("] {
+    for word in [
+        "http:", "https:", "//cdn", "<link", "@import", "url(", " src=", "fetch(", "import(",
+    ] {
         assert!(!page.contains(word), "{word}");
     }
     assert!(page.contains("default-src 'none'"));
-    assert!(!page.contains("{{") && !page.contains("}}"), "a place that was not filled");
+    assert!(
+        !page.contains("{{") && !page.contains("}}"),
+        "a place that was not filled"
+    );
 }
 
 #[test]
@@ -76,7 +85,11 @@ fn names_cannot_become_markup() {
     assert!(page.contains("&lt;script&gt;document.body.dataset.owned="));
     let honest = report(2, 3).to_html();
     for tag in ["<tr", "<td", "<g ", "<svg", "<article", "<div"] {
-        assert_eq!(page.matches(tag).count(), honest.matches(tag).count(), "{tag}");
+        assert_eq!(
+            page.matches(tag).count(),
+            honest.matches(tag).count(),
+            "{tag}"
+        );
     }
 }
 
@@ -86,7 +99,8 @@ fn any_number_of_devices_and_layers_has_a_page() {
         let page = report(n.min(3), layers).to_html();
         assert_eq!(page.matches("<tr class=\"layer\"").count(), layers + 2);
         let mut many = report(2, layers);
-        many.devices.extend(many.devices.clone().into_iter().cycle().skip(1).take(n));
+        many.devices
+            .extend(many.devices.clone().into_iter().cycle().skip(1).take(n));
         assert!(many.to_html().contains("</html>"));
     }
     let nothing = ggrs_sched::report::PlanReport {
@@ -98,5 +112,9 @@ fn any_number_of_devices_and_layers_has_a_page() {
         ..report(1, 1)
     };
     assert!(nothing.to_html().contains("</html>"));
-    assert!(!nothing.to_text(ggrs_sched::report::TextOptions { ops: true }).is_empty());
+    assert!(
+        !nothing
+            .to_text(ggrs_sched::report::TextOptions { ops: true })
+            .is_empty()
+    );
 }

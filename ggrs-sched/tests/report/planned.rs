@@ -36,7 +36,12 @@ fn leaf(b: &mut GraphBuilder, name: &str, shape: [usize; 2], role: Role) -> Valu
 /// `x = x + w x` in every layer, between a table and a head; 3 tokens.
 fn chain(n_layers: usize) -> Graph {
     let mut b = GraphBuilder::new();
-    let table = leaf(&mut b, "token_embd.weight", [32, 16], Role::new(RoleKind::Embedding));
+    let table = leaf(
+        &mut b,
+        "token_embd.weight",
+        [32, 16],
+        Role::new(RoleKind::Embedding),
+    );
     let ids = b.input("tokens", DType::I32, [3]).unwrap();
     let mut x = b.get_rows(table, ids).unwrap();
     for layer in 0..n_layers {
@@ -81,8 +86,16 @@ fn reported(graph: &Graph, placement: &Placement, members: Vec<Vec<DeviceInfo>>)
 
 /// The arrangement and the devices of a role in a layer.
 fn cell(report: &PlanReport, layer: &str, role: &str) -> (Arrangement, Vec<(usize, u64)>) {
-    let layer = report.layers.iter().find(|l| l.name == layer).expect("the layer");
-    let cell = layer.cells.iter().find(|c| c.role == role).expect("the role");
+    let layer = report
+        .layers
+        .iter()
+        .find(|l| l.name == layer)
+        .expect("the layer");
+    let cell = layer
+        .cells
+        .iter()
+        .find(|c| c.role == role)
+        .expect("the role");
     let parts = cell.parts.iter().map(|p| (p.device, p.bytes)).collect();
     (cell.arrangement, parts)
 }
@@ -113,29 +126,51 @@ fn layers_copies_and_pins_stand_where_they_were_put() {
         ("2", "dense", 1, 1024),
         ("3", "dense", 0, 1024),
     ] {
-        assert_eq!(cell(&report, layer, role), (Arrangement::Whole, vec![(device, bytes)]), "{layer}");
+        assert_eq!(
+            cell(&report, layer, role),
+            (Arrangement::Whole, vec![(device, bytes)]),
+            "{layer}"
+        );
     }
-    // The residual goes to layer 2 and its sum comes back to layer 3.
+    // The residual goes to layer 2's product, which comes back to be added to it.
     let step = &report.steps[0];
-    let copies: Vec<_> = step.copies().map(|c| (c.from, c.to, &*c.layer, c.bytes)).collect();
+    let copies: Vec<_> = step
+        .copies()
+        .map(|c| (c.from, c.to, &*c.layer, c.bytes))
+        .collect();
     assert_eq!(copies.first(), Some(&(Some(0), 1, "2", 192)));
-    assert_eq!(copies[1..], [(Some(1), 0, "3", 192)]);
+    assert_eq!(copies[1..], [(Some(1), 0, "2", 192)]);
     let why = &step.copies().next().unwrap().why;
     assert!(why.contains("blk.2.w.weight"), "{why}");
     // Every op once, in its layer, on its device; the head is the embedding read again.
     assert_eq!(step.ops.len(), 1 + 4 * 2 + 1);
-    let head = step.ops.iter().find(|o| o.op == "matmul" && o.layer == "output");
+    let head = step
+        .ops
+        .iter()
+        .find(|o| o.op == "matmul" && o.layer == "output");
     assert_eq!(head.map(|o| o.device), Some(0), "{:?}", step.ops);
     let product = step.ops.iter().find(|o| o.node == "blk.2.matmul").unwrap();
-    assert_eq!((product.device, &*product.layer, product.flops), (1, "2", 2.0 * 3.0 * 256.0));
+    assert_eq!(
+        (product.device, &*product.layer, product.flops),
+        (1, "2", 2.0 * 3.0 * 256.0)
+    );
     let pins = report.notes.iter().filter(|n| n.kind == NoteKind::Pin);
     let pins: Vec<_> = pins.map(|n| (&*n.subject, &*n.text)).collect();
-    assert_eq!(pins, [("--override-tensor blk.3.*=null:0", "blk.3.w.weight on null:0")]);
+    assert_eq!(
+        pins,
+        [(
+            "--override-tensor blk.3.*=null:0",
+            "blk.3.w.weight on null:0"
+        )]
+    );
     // Weights: table and three layers here, one there.
     let weights: Vec<u64> = report.devices.iter().map(|d| d.bytes.weights).collect();
     assert_eq!(weights, [2048 + 3 * 1024, 1024]);
     for device in &report.devices {
-        assert_eq!(device.margin_bytes, Some(MEMORY as i64 - device.bytes.total() as i64));
+        assert_eq!(
+            device.margin_bytes,
+            Some(MEMORY as i64 - device.bytes.total() as i64)
+        );
     }
 }
 
@@ -190,7 +225,12 @@ impl Device for Pair {
         };
         let values = graph.values().iter();
         let shardings = values.map(|v| lies(&graph.node(v.producer).name)).collect();
-        Ok(PlanParts::of_members(graph, options.precision, members?, shardings))
+        Ok(PlanParts::of_members(
+            graph,
+            options.precision,
+            members?,
+            shardings,
+        ))
     }
 
     fn info(&self) -> DeviceInfo {
@@ -214,7 +254,11 @@ impl Device for Pair {
     fn alloc(&self, bytes: u64, usage: BufferUse) -> Result<Arc<dyn Buffer>, DeviceError> {
         self.0.alloc(bytes, usage)
     }
-    fn load_weight(&self, s: &WeightSlot, w: WeightSource<'_>) -> Result<Arc<dyn Buffer>, DeviceError> {
+    fn load_weight(
+        &self,
+        s: &WeightSlot,
+        w: WeightSource<'_>,
+    ) -> Result<Arc<dyn Buffer>, DeviceError> {
         self.0.load_weight(s, w)
     }
     fn read_weight(&self, slot: &WeightSlot, buffer: &dyn Buffer) -> Result<Vec<u8>, DeviceError> {
@@ -247,23 +291,51 @@ fn members_have_their_own_bytes_ops_and_collectives() {
     let names: Vec<&str> = report.devices.iter().map(|d| &*d.name).collect();
     assert_eq!(names, ["null:0+null:1", "null:0", "null:1"]);
     assert_eq!(report.devices[0].members, [1, 2]);
-    assert_eq!((report.devices[0].margin_bytes, report.devices[0].bytes.weights), (None, 2 * 576));
-    assert_eq!(cell(&report, "0", "dense"), (Arrangement::Split, vec![(1, 512), (2, 512)]));
-    assert_eq!(cell(&report, "output", "norm"), (Arrangement::Replicated, vec![(1, 64), (2, 64)]));
-    let w = report.weights.iter().find(|w| w.name == "blk.0.down.weight").unwrap();
-    assert_eq!((w.device, w.bytes, &*w.split), (0, 1024, "split along axis 1 as 0..8 | 8..16"));
+    assert_eq!(
+        (
+            report.devices[0].margin_bytes,
+            report.devices[0].bytes.weights
+        ),
+        (None, 2 * 576)
+    );
+    assert_eq!(
+        cell(&report, "0", "dense"),
+        (Arrangement::Split, vec![(1, 512), (2, 512)])
+    );
+    assert_eq!(
+        cell(&report, "output", "norm"),
+        (Arrangement::Replicated, vec![(1, 64), (2, 64)])
+    );
+    let w = report
+        .weights
+        .iter()
+        .find(|w| w.name == "blk.0.down.weight")
+        .unwrap();
+    assert_eq!(
+        (w.device, w.bytes, &*w.split),
+        (0, 1024, "split along axis 1 as 0..8 | 8..16")
+    );
 
     let step = &report.steps[0];
     let [Exchange::Collective(sum)] = step.exchanges.as_slice() else {
         panic!("{:?}", step.exchanges);
     };
-    assert_eq!((&*sum.layer, &*sum.kind, &*sum.members), ("0", "all_reduce", &[1, 2][..]));
+    assert_eq!(
+        (&*sum.layer, &*sum.kind, &*sum.members),
+        ("0", "all_reduce", &[1, 2][..])
+    );
     // 16 floats, twice round a ring of two.
-    assert_eq!((sum.bytes, sum.wire_bytes, &*sum.wire_dtype), (64, 128, "F32"));
+    assert_eq!(
+        (sum.bytes, sum.wire_bytes, &*sum.wire_dtype),
+        (64, 128, "F32")
+    );
     // The kernel and reason of its route.
     assert_eq!((&*sum.transport, &*sum.why), ("all_reduce", "runs nothing"));
     let products = step.ops.iter().filter(|o| o.op == "matmul");
     let products: Vec<_> = products.map(|o| (o.device, o.flops, &*o.layer)).collect();
     assert_eq!(products, [(1, 256.0, "0"), (2, 256.0, "0")]);
-    assert!(step.ops.iter().all(|o| o.op != "all_reduce"), "exchanges are no ops");
+    assert!(
+        step.ops.iter().all(|o| o.op != "all_reduce"),
+        "exchanges are no ops"
+    );
 }

@@ -53,7 +53,7 @@ fn devices(n: usize, cpu: usize, members: &[usize]) -> Vec<DeviceReport> {
         ..DeviceReport::default()
     }];
     for (i, name) in names.into_iter().enumerate() {
-        let free = 22 * GIB - i as u64 * 6 * GIB;
+        let free = 22 * GIB - i as u64 % 4 * 6 * GIB;
         devices.push(DeviceReport {
             name,
             hardware: "Example Accelerator 24".to_owned(),
@@ -145,11 +145,25 @@ fn weights(n_layers: usize, cpu: usize) -> Vec<WeightReport> {
         split: split.to_owned(),
         bytes: 9 * MIB / 2,
     };
-    let mut all = vec![weight("token_embd.weight".to_owned(), &[151_936, 2048], cpu, "")];
+    let mut all = vec![weight(
+        "token_embd.weight".to_owned(),
+        &[151_936, 2048],
+        cpu,
+        "",
+    )];
     for layer in 0..n_layers {
         let name = |part: &str| format!("blk.{layer}.{part}.weight");
-        all.push(weight(name("attn_q"), &[4096, 2048], 0, "split along axis 0 as 0..2048 | 2048..4096"));
-        let (home, split) = if layer < 2 { (cpu, "") } else { (0, "split along axis 1 as 0..384 | 384..768") };
+        all.push(weight(
+            name("attn_q"),
+            &[4096, 2048],
+            0,
+            "split along axis 0 as 0..2048 | 2048..4096",
+        ));
+        let (home, split) = if layer < 2 {
+            (cpu, "")
+        } else {
+            (0, "split along axis 1 as 0..384 | 384..768")
+        };
         all.push(weight(name("ffn_up_exps"), &[128, 768, 2048], home, split));
     }
     all
@@ -157,7 +171,14 @@ fn weights(n_layers: usize, cpu: usize) -> Vec<WeightReport> {
 
 fn step(name: &str, n_tokens: usize, n_layers: usize, cpu: usize, members: &[usize]) -> StepReport {
     let bytes = n_tokens as u64 * 8192;
-    let mut exchanges = vec![copy("input", "embedding", Some(cpu), 0, n_tokens, "for blk.0.attn.norm")];
+    let mut exchanges = vec![copy(
+        "input",
+        "embedding",
+        Some(cpu),
+        0,
+        n_tokens,
+        "for blk.0.attn.norm",
+    )];
     let mut ops = Vec::new();
     for layer in 0..n_layers {
         let name = layer.to_string();
@@ -176,17 +197,59 @@ fn step(name: &str, n_tokens: usize, n_layers: usize, cpu: usize, members: &[usi
                 why: why.to_owned(),
             }));
         };
-        sum("attn", "all_reduce", "attention's output is a partial sum on every member");
+        sum(
+            "attn",
+            "all_reduce",
+            "attention's output is a partial sum on every member",
+        );
         if layer >= 2 {
-            sum("ffn", "all_reduce", "after the expert sum: 8x fewer bytes than before it");
+            sum(
+                "ffn",
+                "all_reduce",
+                "after the expert sum: 8x fewer bytes than before it",
+            );
         } else {
-            let why = format!("for blk.{layer}.ffn.up, which reads blk.{layer}.ffn_up_exps.weight there (--n-cpu-moe 2)");
-            exchanges.push(copy(&name, &format!("blk.{layer}.ffn.norm"), Some(0), cpu, n_tokens, &why));
-            exchanges.push(copy(&name, &format!("blk.{layer}.ffn.router"), Some(0), cpu, n_tokens, &why));
-            exchanges.push(copy(&name, &format!("blk.{layer}.ffn.down"), Some(cpu), 0, n_tokens, "for blk.0.ffn.add"));
+            let why = format!(
+                "for blk.{layer}.ffn.up, which reads blk.{layer}.ffn_up_exps.weight there (--n-cpu-moe 2)"
+            );
+            exchanges.push(copy(
+                &name,
+                &format!("blk.{layer}.ffn.norm"),
+                Some(0),
+                cpu,
+                n_tokens,
+                &why,
+            ));
+            exchanges.push(copy(
+                &name,
+                &format!("blk.{layer}.ffn.router"),
+                Some(0),
+                cpu,
+                n_tokens,
+                &why,
+            ));
+            exchanges.push(copy(
+                &name,
+                &format!("blk.{layer}.ffn.down"),
+                Some(cpu),
+                0,
+                n_tokens,
+                "for blk.0.ffn.add",
+            ));
         }
         for device in members.iter().chain([&cpu]) {
-            for (i, op) in ["rms_norm", "matmul", "rope", "attention", "matmul_id_glu", "matmul_id", "add"].iter().enumerate() {
+            for (i, op) in [
+                "rms_norm",
+                "matmul",
+                "rope",
+                "attention",
+                "matmul_id_glu",
+                "matmul_id",
+                "add",
+            ]
+            .iter()
+            .enumerate()
+            {
                 ops.push(OpReport {
                     index: layer * 7 + i,
                     layer: name.clone(),
@@ -202,7 +265,14 @@ fn step(name: &str, n_tokens: usize, n_layers: usize, cpu: usize, members: &[usi
         }
     }
     if n_tokens > 1 {
-        exchanges.push(copy("output", "blk.1.ffn_up_exps.weight", None, 1, n_tokens, "streamed: 512 tokens share it"));
+        exchanges.push(copy(
+            "output",
+            "blk.1.ffn_up_exps.weight",
+            None,
+            1,
+            n_tokens,
+            "streamed: 512 tokens share it",
+        ));
     }
     exchanges.push(Exchange::Collective(CollectiveReport {
         layer: "output".to_owned(),
@@ -220,7 +290,14 @@ fn step(name: &str, n_tokens: usize, n_layers: usize, cpu: usize, members: &[usi
     StepReport::new(name.to_owned(), n_tokens, exchanges, ops)
 }
 
-fn copy(layer: &str, value: &str, from: Option<usize>, to: usize, n_tokens: usize, why: &str) -> Exchange {
+fn copy(
+    layer: &str,
+    value: &str,
+    from: Option<usize>,
+    to: usize,
+    n_tokens: usize,
+    why: &str,
+) -> Exchange {
     Exchange::Copy(CopyReport {
         layer: layer.to_owned(),
         value: value.to_owned(),
@@ -240,10 +317,26 @@ fn notes(cpu: usize) -> Vec<NoteReport> {
         text: text.to_owned(),
     };
     vec![
-        note(NoteKind::Warning, &format!("gpu:{}", cpu - 2), "1.62 GiB are missing: give it less (--tensor-split)"),
-        note(NoteKind::Pin, "--n-cpu-moe 2", "blk.0.ffn_gate_exps.weight, blk.0.ffn_up_exps.weight, blk.0.ffn_down_exps.weight and 3 more on cpu:0"),
-        note(NoteKind::Spread, "with the first layer", "token_embd.weight on cpu:0"),
-        note(NoteKind::Fallback, "blk.3.attn.scores", "not on gpu:1: no kernel for heads of 80 (generic_attention: needs multiples of 32)"),
+        note(
+            NoteKind::Warning,
+            &format!("gpu:{}", cpu - 2),
+            "1.62 GiB are missing: give it less (--tensor-split)",
+        ),
+        note(
+            NoteKind::Pin,
+            "--n-cpu-moe 2",
+            "blk.0.ffn_gate_exps.weight, blk.0.ffn_up_exps.weight, blk.0.ffn_down_exps.weight and 3 more on cpu:0",
+        ),
+        note(
+            NoteKind::Spread,
+            "with the first layer",
+            "token_embd.weight on cpu:0",
+        ),
+        note(
+            NoteKind::Fallback,
+            "blk.3.attn.scores",
+            "not on gpu:1: no kernel for heads of 80 (generic_attention: needs multiples of 32)",
+        ),
         note(NoteKind::Pass, "fuse_gate_up", "48 applied"),
     ]
 }

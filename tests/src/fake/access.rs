@@ -15,7 +15,7 @@ pub(super) struct Touched {
     pub(super) region: Region,
     pub(super) range: Range<u64>,
     /// Index of the storage's value.
-    storage: usize,
+    pub(super) storage: usize,
 }
 
 /// What a step does to memory.

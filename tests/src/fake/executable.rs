@@ -262,12 +262,9 @@ impl FakeExecutable {
             let Some(slice) = self.inner.value(slot.value) else {
                 continue;
             };
-            let range = slice.offset..slice.offset + slice.bytes;
-            let is_written = asked.iter().flat_map(|access| &access.writes).any(|write| {
-                write.region == self.plan.place(slot.value).region
-                    && write.range.start < range.end
-                    && range.start < write.range.end
-            });
+            let storage = self.plan.graph.value(slot.value).storage;
+            let mut writes = asked.iter().flat_map(|access| &access.writes);
+            let is_written = writes.any(|write| write.storage == storage.index());
             if !is_written {
                 continue;
             }

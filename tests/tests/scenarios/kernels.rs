@@ -122,12 +122,12 @@ fn route(
     let mut op: Attention = paged(q[2]);
     op.softcap = None;
     let op = Op::from(op);
-    let ids = TensorDesc::new(DType::I32, [q[0]].into());
+    let ids = TensorDesc::new(DType::I32, [q[0]]);
     let (queries, keys) = (
-        TensorDesc::new(DType::F32, q.into()),
-        TensorDesc::new(kv, cells.into()),
+        TensorDesc::new(DType::F32, q),
+        TensorDesc::new(kv, cells),
     );
-    let table = TensorDesc::new(DType::I32, [1, n_blocks].into());
+    let table = TensorDesc::new(DType::I32, [1, n_blocks]);
     let inputs = [&queries, &keys, &keys, &ids, &ids, &table];
     let request = RouteRequest {
         op: &op,
@@ -149,12 +149,12 @@ fn i27116_a_kv_type_that_a_device_cannot_read_is_named() {
     assert!(matches!(placement.spread, Spread::Layers { .. }));
     let with = |kv| attention_scene(2, 3, 32, Heads { kv, ..Heads::new(4, 2, 32) });
     let error = with(DType::Q4_0).plan(&placement).unwrap_err();
-    says(&error, &["kv.1.", "fake:1 cannot run it", "q4_0", "attention/", "(fake:0)"]);
+    says(&error, &["kv.1.", "fake:1 cannot run it", "Q4_0", "attention/", "(fake:0)"]);
     same_as_one(&with(DType::F16), &placement, "a type that both read");
     // The same on a single device.
     let alone = Placement::on(Arc::clone(&placement.devices[1]));
     let error = with(DType::Q4_0).plan(&alone).unwrap_err();
-    says(&error, &["attention", "fake:1", "q4_0"]);
+    says(&error, &["attention", "fake:1", "Q4_0"]);
     let scene = with(DType::Q4_0);
     assert!(plan(&scene.graph, &*placement.devices[0], &exact()).is_ok());
     drop((placement, alone));

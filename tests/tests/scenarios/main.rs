@@ -4,12 +4,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+mod joined;
 mod placed_graph;
 mod small_graphs;
 
 mod crossings;
+mod exchanges;
 mod kernels;
 mod lifetimes;
 mod limits;
+mod mixed_placements;
+mod sessions;
 mod shared_cache;
+mod split_heads;
+mod split_memory;
+mod split_weights;
 mod unreadable_states;

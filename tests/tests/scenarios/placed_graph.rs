@@ -9,8 +9,8 @@ use ggrs_core::device::{
     Bindings, BufferSlice, BufferUse, Device, Precision, WeightSource,
 };
 use ggrs_core::ops::{LeafKind, Op};
-use ggrs_core::plan::PlanOptions;
-use ggrs_core::{BindError, DType, DeviceError, Graph};
+use ggrs_core::plan::{PlanOptions, WeightSlot};
+use ggrs_core::{BindError, DType, DeviceError, Graph, Sharding};
 use ggrs_sched::{Placement, SchedError, SchedPlan, SchedRunner};
 use ggrs_tests::oracle::decode_ints;
 use ggrs_tests::placed::cpu_members;
@@ -197,11 +197,33 @@ pub(crate) fn same_as_one(scene: &Scene, placement: &Placement, what: &str) {
     assert!(error <= 1e-10, "{what}: NMSE {error:e}");
 }
 
+/// A device made of several gives what one CPU device gives, and does it with weights that are really cut.
+pub(crate) fn same_as_one_when_split(scene: &Scene, placement: &Placement, what: &str) {
+    let plan = scene.plan(placement);
+    let plan = plan.unwrap_or_else(|e| panic!("{what}: {}", text(&e)));
+    assert!(n_split(&plan) > 0, "{what}: no weight is split");
+    same_as_one(scene, placement, what);
+}
+
+/// Weights that are cut over members.
+pub(crate) fn n_split(plan: &SchedPlan) -> usize {
+    let weights = plan.parts.iter().flat_map(|p| &p.plan.weights);
+    let is_split = |s: &WeightSlot| {
+        let shards = s.shards.as_ref();
+        shards.is_some_and(|s| matches!(s.sharding, Sharding::Split(_)))
+    };
+    weights.filter(|w| is_split(w)).count()
+}
+
 /// An error with its causes.
 pub(crate) fn text(error: &(dyn Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |e| e.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// The message says all of this.

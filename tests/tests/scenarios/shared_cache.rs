@@ -7,6 +7,7 @@ use ggrs_sched::{Placement, SchedPlan, SchedRunner};
 use ggrs_tests::fake::FakeWorld;
 use ggrs_tests::placed::{by_layer, cpu_members};
 
+use crate::joined::joined;
 use crate::placed_graph::{Answers, Scene, canaries_live, distance, runner};
 use crate::small_graphs::{Heads, at_positions, attention_graph};
 
@@ -49,7 +50,7 @@ impl Shared {
 }
 
 /// Two graphs in turns, each compiled again now and then, against a world in which every turn compiles afresh.
-pub(crate) fn interleaved(devices: Vec<Arc<dyn Device>>, layered: bool, turns: usize) {
+fn interleaved(devices: Vec<Arc<dyn Device>>, layered: bool, turns: usize) {
     let graphs = graphs();
     let placement = if layered { by_layer(devices) } else { Placement::on(devices[0].clone()) };
     let shared = Shared::new(&graphs, placement);
@@ -104,6 +105,16 @@ fn i24566_i25522_two_graphs_in_turns_on_one_device() {
 fn i24566_i25522_two_graphs_in_turns_over_two_devices() {
     let world = FakeWorld::uniform(2).unwrap();
     interleaved(world.open_all().unwrap(), true, TURNS);
+    world.audit().unwrap();
+    world.assert_no_leaks();
+}
+
+/// The same with every tensor split over three members.
+#[test]
+fn i24566_i25522_two_graphs_in_turns_over_three_members() {
+    let world = FakeWorld::uniform(3).unwrap();
+    let device = joined(world.open_all().unwrap(), &[]);
+    interleaved(vec![device], false, TURNS);
     world.audit().unwrap();
     world.assert_no_leaks();
 }

@@ -79,12 +79,12 @@ fn i24492_a_weight_goes_where_its_kernel_is() {
     let placement = placed(world.open_all().unwrap(), Vec::new());
     let plan = scene.plan(&placement).unwrap();
     let notes: Vec<&String> = plan.notes.iter().map(|(_, why)| why).collect();
-    assert!(notes.iter().any(|n| n.contains("not on fake:0") && n.contains("q4_0")), "{notes:?}");
+    assert!(notes.iter().any(|n| n.contains("not on fake:0") && n.contains("Q4_0")), "{notes:?}");
     same_as_one(&scene, &placement, "weights moved");
     // The user wants it there: then it is an error.
     let placement = placed(placement.devices, vec![pin("blk.0.attn_q.weight", 0)]);
     let error = scene.plan(&placement).unwrap_err();
-    says(&error, &["blk.0.attn_q.weight", "fake:0", "q4_0", "(fake:1)"]);
+    says(&error, &["blk.0.attn_q.weight", "fake:0", "Q4_0", "(fake:1)"]);
 }
 
 /// Target and draft share a cache, the draft is placed on another device: the peer finds out in the middle of a graph

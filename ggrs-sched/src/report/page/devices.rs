@@ -36,8 +36,10 @@ fn card(report: &PlanReport, lanes: &Lanes, i: usize, device: &DeviceReport) -> 
     let neighbours = shared
         .filter_map(|d| Some(report.devices.get(*d)?.bytes.total()))
         .fold(0u64, u64::saturating_add);
-    let others = total.saturating_sub(free.max(ours));
+    let others = total.saturating_sub(free);
     let rest = free.saturating_sub(ours);
+    // What is missing reaches past the end of the memory.
+    let drawn = total.max(ours.saturating_add(others));
     let neighbours_shown = neighbours.min(rest);
     let parts = [
         ("weights", "weights", b.weights),
@@ -47,15 +49,34 @@ fn card(report: &PlanReport, lanes: &Lanes, i: usize, device: &DeviceReport) -> 
         ("others", "used by other programs", others),
         ("free", "left", rest - neighbours_shown),
     ];
-    let bar: String = parts.iter().map(|(class, what, n)| segment(class, what, *n, total)).collect();
-    let numbers: String = [("weights", "weights", b.weights), ("kv", "KV", b.states), ("compute", "compute", compute)]
+    let mut bar: String = parts
         .iter()
-        .map(|(class, what, n)| {
-            format!("<div><dt><i class=\"{class}\"></i>{what}</dt><dd>{}</dd></div>", bytes(*n))
-        })
+        .map(|(class, what, n)| segment(class, what, *n, drawn))
         .collect();
+    if drawn > total {
+        let limit = percent(total, drawn);
+        bar += &format!(
+            "<b style=\"left:{limit:.3}%\" title=\"all there is: {}\"></b>",
+            bytes(total)
+        );
+    }
+    let numbers: String = [
+        ("weights", "weights", b.weights),
+        ("kv", "KV", b.states),
+        ("compute", "compute", compute),
+    ]
+    .iter()
+    .map(|(class, what, n)| {
+        format!(
+            "<div><dt><i class=\"{class}\"></i>{what}</dt><dd>{}</dd></div>",
+            bytes(*n)
+        )
+    })
+    .collect();
     let (margin_class, margin) = match device.margin_bytes {
-        Some(margin) if margin < 0 => ("short", format!("{} missing", bytes(margin.unsigned_abs()))),
+        Some(margin) if margin < 0 => {
+            ("short", format!("{} missing", bytes(margin.unsigned_abs())))
+        }
         Some(margin) => ("", format!("{} left", signed_bytes(margin))),
         None => ("", String::new()),
     };
@@ -87,18 +108,26 @@ fn segment(class: &str, what: &str, n: u64, total: u64) -> String {
     if n == 0 {
         return String::new();
     }
-    #[allow(clippy::cast_precision_loss, reason = "drawn, not counted")]
-    let percent = 100.0 * n as f64 / total as f64;
     format!(
-        "<i class=\"{class}\" style=\"width:{percent:.3}%\" title=\"{what}: {}\"></i>",
+        "<i class=\"{class}\" style=\"width:{:.3}%\" title=\"{what}: {}\"></i>",
+        percent(n, total),
         bytes(n)
     )
+}
+
+#[allow(clippy::cast_precision_loss, reason = "drawn, not counted")]
+fn percent(n: u64, total: u64) -> f64 {
+    100.0 * n as f64 / total.max(1) as f64
 }
 
 /// Each device's colour with its name.
 pub(super) fn legend(report: &PlanReport, lanes: &Lanes) -> String {
     let devices = report.single_devices().map(|(i, d)| {
-        format!("<span style=\"{}\"><i class=\"dot\"></i>{}</span>", lanes.colour(i), escape(&d.name))
+        format!(
+            "<span style=\"{}\"><i class=\"dot\"></i>{}</span>",
+            lanes.colour(i),
+            escape(&d.name)
+        )
     });
     devices.collect()
 }

@@ -63,7 +63,11 @@ fn bar(report: &PlanReport, lanes: &Lanes, layer: &LayerReport, cell: &CellRepor
         count(cell.n_tensors, "tensor", "tensors")
     );
     for part in &cell.parts {
-        title += &format!("&#10;{}: {}", escape(report.device_name(part.device)), bytes(part.bytes));
+        title += &format!(
+            "&#10;{}: {}",
+            escape(report.device_name(part.device)),
+            bytes(part.bytes)
+        );
     }
     if !cell.kernels.is_empty() {
         title += &format!("&#10;read by {}", escape(&cell.kernels.join(", ")));
@@ -73,7 +77,10 @@ fn bar(report: &PlanReport, lanes: &Lanes, layer: &LayerReport, cell: &CellRepor
             Arrangement::Replicated => 1,
             _ => part.bytes,
         };
-        format!("<i style=\"{};flex-grow:{share}\"></i>", lanes.colour(part.device))
+        format!(
+            "<i style=\"{};flex-grow:{share}\"></i>",
+            lanes.colour(part.device)
+        )
     });
     let parts: String = parts.collect();
     format!("<div class=\"cell {class}\" title=\"{title}\">{parts}</div>")

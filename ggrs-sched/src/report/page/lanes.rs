@@ -16,7 +16,7 @@ const ROW: usize = 22;
 /// Height of an exchange.
 const PITCH: usize = 12;
 /// Width of the layers' names, and of the sums at the right.
-const NAMES: usize = 52;
+const NAMES: usize = 60;
 const SUMS: usize = 76;
 
 /// The lane of every device that is not made of others.
@@ -146,15 +146,23 @@ impl Lanes {
         let from = copy.from.map_or_else(|| vec![self.x(None)], ends);
         let to = ends(copy.to);
         // The arrow goes between the two nearest lanes; on a device made of several it stands for all members.
-        let pairs = from.iter().flat_map(|a| to.iter().map(move |b| (a.abs_diff(*b), *a, *b)));
+        let pairs = from
+            .iter()
+            .flat_map(|a| to.iter().map(move |b| (a.abs_diff(*b), *a, *b)));
         let Some((_, a, b)) = pairs.min() else {
             return Ok(());
         };
         let colour = match copy.from {
-            Some(device) => self.colour(report.members_of(device).first().copied().unwrap_or(device)),
+            Some(device) => {
+                self.colour(report.members_of(device).first().copied().unwrap_or(device))
+            }
             None => "--c:var(--muted)".to_owned(),
         };
-        let (tip, back) = if a < b { (b - 3, b - 10) } else { (b + 3, b + 10) };
+        let (tip, back) = if a < b {
+            (b - 3, b - 10)
+        } else {
+            (b + 3, b + 10)
+        };
         writeln!(
             out,
             "<g class=\"event copy\" data-copy style=\"{colour}\"><title>{}</title>{}{}<path class=\"line\" d=\"M{a} {y}H{back}\"/><circle cx=\"{a}\" cy=\"{y}\" r=\"2.5\"/><path class=\"tip\" d=\"M{tip} {y}L{back} {}V{}Z\"/></g>",
@@ -173,7 +181,11 @@ impl Lanes {
         collective: &CollectiveReport,
         y: usize,
     ) -> std::fmt::Result {
-        let xs: BTreeSet<usize> = collective.members.iter().map(|m| self.x(Some(*m))).collect();
+        let xs: BTreeSet<usize> = collective
+            .members
+            .iter()
+            .map(|m| self.x(Some(*m)))
+            .collect();
         let (Some(first), Some(last)) = (xs.first(), xs.last()) else {
             return Ok(());
         };
@@ -205,7 +217,9 @@ fn span(xs: &[usize], y: usize) -> String {
 }
 
 fn copy_title(report: &PlanReport, copy: &CopyReport) -> String {
-    let from = copy.from.map_or("the model's file", |d| report.device_name(d));
+    let from = copy
+        .from
+        .map_or("the model's file", |d| report.device_name(d));
     format!(
         "copy of {}&#10;{} to {}&#10;{} {}, {}&#10;{}",
         escape(&copy.value),

@@ -50,7 +50,10 @@ impl PlanReport {
                 ("lanes", &each_step(&|s| lanes.draw(self, s, &heights))),
                 ("lanes_legend", &each_step(&lanes::legend)),
                 ("notes", &tables::notes(self)),
-                ("exchanges", &each_step(&|s| tables::exchanges(self, s, &lanes))),
+                (
+                    "exchanges",
+                    &each_step(&|s| tables::exchanges(self, s, &lanes)),
+                ),
                 ("ops", &each_step(&|s| tables::ops(self, s, &lanes))),
                 ("weights", &tables::weights(self, &lanes)),
             ],
@@ -60,7 +63,11 @@ impl PlanReport {
     /// Buttons that choose the step; nothing to choose with one.
     fn switch(&self) -> String {
         if self.steps.len() < 2 {
-            return self.steps.first().map(|s| escape(&s.name)).unwrap_or_default();
+            return self
+                .steps
+                .first()
+                .map(|s| escape(&s.name))
+                .unwrap_or_default();
         }
         let buttons = self.steps.iter().enumerate().map(|(i, step)| {
             let pressed = i == 0;
@@ -78,6 +85,7 @@ impl PlanReport {
         let tightest = single().filter_map(|d| Some((d.margin_bytes?, d)));
         let tightest = tightest.min_by_key(|(margin, _)| *margin);
         let mut tiles = tile(
+            "tile",
             &bytes(weights),
             "weights",
             &format!(
@@ -87,14 +95,22 @@ impl PlanReport {
             ),
         );
         tiles += &tile(
+            "tile",
             &bytes(states),
             "KV and states",
-            &format!("{} of context", count(self.context.n_ctx, "token", "tokens")),
+            &format!(
+                "{} of context",
+                count(self.context.n_ctx, "token", "tokens")
+            ),
         );
         if let Some((margin, device)) = tightest {
-            let what = if margin < 0 { "missing" } else { "smallest margin" };
+            let (class, what) = if margin < 0 {
+                ("tile short", "missing")
+            } else {
+                ("tile", "smallest margin")
+            };
             let on = format!("on {}", escape(&device.name));
-            tiles += &tile(&bytes(margin.unsigned_abs()), what, &on);
+            tiles += &tile(class, &bytes(margin.unsigned_abs()), what, &on);
         }
         tiles
     }
@@ -107,25 +123,39 @@ fn step_tiles(step: &StepReport) -> String {
         format!("{} per token", bytes(n / tokens))
     };
     let mut tiles = tile(
+        "tile",
         &totals.n_collectives.to_string(),
-        if totals.n_collectives == 1 { "collective" } else { "collectives" },
+        if totals.n_collectives == 1 {
+            "collective"
+        } else {
+            "collectives"
+        },
         &format!("{} on the wire", per_token(totals.wire_bytes)),
     );
     tiles += &tile(
+        "tile",
         &totals.n_copies.to_string(),
-        if totals.n_copies == 1 { "copy" } else { "copies" },
+        if totals.n_copies == 1 {
+            "copy"
+        } else {
+            "copies"
+        },
         &per_token(totals.copy_bytes),
     );
     tiles += &tile(
+        "tile",
         &flops(totals.flops),
         &count(step.ops.len(), "op", "ops"),
-        &format!("{} read and written", super::units::float_bytes(totals.bytes)),
+        &format!(
+            "{} read and written",
+            super::units::float_bytes(totals.bytes)
+        ),
     );
     tiles
 }
 
-fn tile(value: &str, label: &str, more: &str) -> String {
-    format!("<div class=\"tile\"><b>{value}</b><span>{label}</span><small>{more}</small></div>")
+fn tile(class: &str, value: &str, label: &str, more: &str) -> String {
+    format!("<div class=\"{class}\"><b>{value}</b><span>{label}</span><small>{more}</small></div>")
 }
 
 /// Something that belongs to one step: only the chosen step's is shown.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::data::{PlanReport, StepReport};
-use super::super::units::{bytes, flops, float_bytes, shape};
+use super::super::units::{bytes, float_bytes, flops, shape};
 use super::escape::escape;
 use super::lanes::Lanes;
 
@@ -26,7 +26,10 @@ pub(super) fn notes(report: &PlanReport) -> String {
 
 /// A table with a head.
 fn table(class: &str, head: &[&str], rows: &str) -> String {
-    let head: String = head.iter().map(|h| format!("<th scope=\"col\">{h}</th>")).collect();
+    let head: String = head
+        .iter()
+        .map(|h| format!("<th scope=\"col\">{h}</th>"))
+        .collect();
     format!(
         "<div class=\"scroll\"><table class=\"list {class}\"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
@@ -38,14 +41,19 @@ fn device(report: &PlanReport, lanes: &Lanes, i: usize) -> String {
     let dots: String = dots
         .map(|d| format!("<i class=\"dot\" style=\"{}\"></i>", lanes.colour(d)))
         .collect();
-    format!("<span class=\"on\">{dots}{}</span>", escape(report.device_name(i)))
+    format!(
+        "<span class=\"on\">{dots}{}</span>",
+        escape(report.device_name(i))
+    )
 }
 
 /// The exchanges of a step.
 pub(super) fn exchanges(report: &PlanReport, step: &StepReport, lanes: &Lanes) -> String {
     let mut copies = String::new();
     for c in step.copies() {
-        let from = c.from.map_or_else(|| "the file".to_owned(), |d| device(report, lanes, d));
+        let from = c
+            .from
+            .map_or_else(|| "the file".to_owned(), |d| device(report, lanes, d));
         // Writing to a String cannot fail.
         let _ = writeln!(
             copies,
@@ -63,7 +71,13 @@ pub(super) fn exchanges(report: &PlanReport, step: &StepReport, lanes: &Lanes) -
     for c in step.collectives() {
         let members = c.members.iter();
         let members: String = members
-            .map(|d| format!("<i class=\"dot\" style=\"{}\" title=\"{}\"></i>", lanes.colour(*d), escape(report.device_name(*d))))
+            .map(|d| {
+                format!(
+                    "<i class=\"dot\" style=\"{}\" title=\"{}\"></i>",
+                    lanes.colour(*d),
+                    escape(report.device_name(*d))
+                )
+            })
             .collect();
         let _ = writeln!(
             collectives,
@@ -82,8 +96,22 @@ pub(super) fn exchanges(report: &PlanReport, step: &StepReport, lanes: &Lanes) -
     }
     let mut out = String::new();
     if !collectives.is_empty() {
-        let head = ["layer", "kind", "node", "members", "value", "bytes", "on the wire", "as", "by", "why"];
-        out += &format!("<h3>Collectives</h3>{}", table("collectives", &head, &collectives));
+        let head = [
+            "layer",
+            "kind",
+            "node",
+            "members",
+            "value",
+            "bytes",
+            "on the wire",
+            "as",
+            "by",
+            "why",
+        ];
+        out += &format!(
+            "<h3>Collectives</h3>{}",
+            table("collectives", &head, &collectives)
+        );
     }
     if !copies.is_empty() {
         let head = ["layer", "value", "from", "to", "what", "bytes", "why"];
@@ -113,7 +141,17 @@ pub(super) fn ops(report: &PlanReport, step: &StepReport, lanes: &Lanes) -> Stri
             escape(&op.reason)
         );
     }
-    let head = ["#", "layer", "device", "op", "node", "kernel", "compute", "bytes", "why this kernel"];
+    let head = [
+        "#",
+        "layer",
+        "device",
+        "op",
+        "node",
+        "kernel",
+        "compute",
+        "bytes",
+        "why this kernel",
+    ];
     table("ops", &head, &rows)
 }
 
@@ -133,6 +171,14 @@ pub(super) fn weights(report: &PlanReport, lanes: &Lanes) -> String {
             escape(&w.split)
         );
     }
-    let head = ["name", "dtype", "shape", "device", "form", "bytes", "how it is cut"];
+    let head = [
+        "name",
+        "dtype",
+        "shape",
+        "device",
+        "form",
+        "bytes",
+        "how it is cut",
+    ];
     table("weights", &head, &rows)
 }
