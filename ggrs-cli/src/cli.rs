@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, chat, devices, inspect, logits, perplexity, plan, run, synth, tokenize};
+use crate::commands::{
+    bench, chat, devices, inspect, logits, perplexity, plan, run, synth, tokenize,
+};
 use crate::console::Console;
 use crate::error::CliError;
 

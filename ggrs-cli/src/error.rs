@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use ggrs_core::DeviceError;
 use ggrs_cpu::isa::IsaError;
 use ggrs_model::chat::ChatError;
+use ggrs_model::fit::FitError;
 use ggrs_model::gguf::GgufError;
 use ggrs_model::sampling::SamplerConfigError;
 use ggrs_model::synth::SynthError;
@@ -37,6 +38,8 @@ pub(crate) enum CliError {
     Deploy(#[from] DeployError),
     #[error(transparent)]
     Placement(#[from] SchedError),
+    #[error(transparent)]
+    Fit(#[from] FitError),
     #[error(transparent)]
     Isa(#[from] IsaError),
     #[error(transparent)]

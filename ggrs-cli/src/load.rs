@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ggrs_model::gguf::{GgufError, GgufFile};
 use ggrs_model::{Model, Session, SessionOptions};
+use ggrs_sched::Placement;
 
 use crate::console::Console;
 use crate::demo;
@@ -18,18 +19,32 @@ pub(crate) fn open_file(path: Option<&Path>) -> Result<GgufFile, GgufError> {
     path.map_or_else(demo::open, GgufFile::open)
 }
 
-/// Loads a model's weights onto the device, with a progress bar.
+/// Loads a model's weights onto the devices, with a progress bar.
 pub(crate) fn load_model(
     file: GgufFile,
     options: &DeviceOptions,
     console: &Console,
 ) -> Result<Arc<Model>, CliError> {
-    let device = options.open()?;
+    load_placed(file, options.open()?, options, console)
+}
+
+/// The same where it was already said what lies where.
+pub(crate) fn load_placed(
+    file: GgufFile,
+    placement: Placement,
+    options: &DeviceOptions,
+    console: &Console,
+) -> Result<Arc<Model>, CliError> {
     let bar = console.bar("loading", Unit::Bytes);
-    let model = Model::from_file(file, device, options.load_options(), &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    })?;
+    let model = Model::from_file(
+        file,
+        placement,
+        options.load_options(),
+        &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        },
+    )?;
     bar.finish_and_clear();
     Ok(model)
 }

@@ -395,3 +395,19 @@ fn binding_keeps_shapes_checked() {
     assert_eq!(bound.desc(y).shape.to_string(), "[3, 2, 4]");
     assert!(bound.symbols().is_empty());
 }
+
+/// A fused op is named after its place; a node further on may already have that name.
+#[test]
+fn names_stay_unique_through_fusions() {
+    let mut b = GraphBuilder::new();
+    let mut x = b.input("x", F, [4, 8]).unwrap();
+    for i in 0..4 {
+        let w = b.weight(&format!("w{i}"), F, [8]).unwrap();
+        x = b.mul(x, w).unwrap();
+        x = b.rms_norm(x, None, 1e-6).unwrap();
+    }
+    b.output("y", x).unwrap();
+    let (graph, _) = PassSet::default().run(&b.seal().unwrap()).unwrap();
+    let names: std::collections::BTreeSet<&str> = graph.nodes().iter().map(|n| &*n.name).collect();
+    assert_eq!(names.len(), graph.nodes().len());
+}

@@ -188,6 +188,10 @@ impl Device for CpuDevice {
         }
     }
 
+    fn name(&self) -> DeviceName {
+        self.info.name.clone()
+    }
+
     fn limits(&self) -> Limits {
         Limits {
             alignment_bytes: ALIGN as u64,

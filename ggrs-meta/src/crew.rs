@@ -129,11 +129,11 @@ impl<W: Work> Crew<W> {
                 thread.thread().unpark();
             }
         }
-        let asked = Instant::now();
         let mut first = lead
             .map_or(Ok(()), |job| guarded(&mut self.lead, job))
             .map_err(|problem| problem.of(0));
-        let deadline = asked + self.patience;
+        // Whoever waits has been as long at work as the lead.
+        let deadline = Instant::now() + self.patience;
         for (i, (desk, _)) in self.desks.iter().enumerate() {
             let came = Self::await_done(desk, deadline);
             let result = if came {

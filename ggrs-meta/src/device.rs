@@ -54,7 +54,7 @@ impl MetaDevice {
         transport: Arc<dyn Transport>,
         patience: Duration,
     ) -> Result<Arc<Self>, DeviceError> {
-        let names: Vec<DeviceName> = members.iter().map(|m| m.info().name).collect();
+        let names: Vec<DeviceName> = members.iter().map(|m| m.name()).collect();
         let name = DeviceName::joined(&names).to_string();
         let refuse = |value: String, possible: &str| {
             Err(DeviceError::Setting {

@@ -80,6 +80,7 @@ impl Queue for MetaQueue {
         let to = to.range(&self.device.name, 0, from.bytes)?;
         let (source, range) = locate(&self.device, from)?;
         let (target, place) = locate(&self.device, &to)?;
+        // Devices need not know how to copy a range onto part of itself.
         let overlap =
             std::ptr::eq(source, target) && range.start < place.end && place.start < range.end;
         if !overlap

@@ -85,7 +85,7 @@ impl Steps {
             let free = device.memory().free;
             if own > free {
                 let out_of_memory = DeviceError::OutOfMemory {
-                    device: device.info().name.to_string(),
+                    device: device.name().to_string(),
                     what: "the KV cache".to_owned(),
                     requested: own,
                     free,
@@ -201,16 +201,14 @@ impl Steps {
     fn compile(&self, n_tokens: usize, n_out: usize) -> Result<SchedRunner, SessionError> {
         let plan = self.plan(n_tokens, n_out)?;
         let cost = plan.cost();
-        let arena: u64 = plan.device_bytes().iter().map(|d| d.arena).sum();
+        let (flops, bytes) = (cost.flops, cost.bytes);
         tracing::info!(
             n_tokens,
             n_out,
-            steps = plan.n_steps(),
-            copies = plan.copies.len(),
-            arena,
-            flops = cost.flops,
-            bytes = cost.bytes,
-            "step planned"
+            flops,
+            bytes,
+            "step planned\n{}",
+            plan.summary()
         );
         tracing::debug!("{}", plan.explain());
         let file: Arc<dyn WeightFile> = Arc::clone(&self.model) as _;

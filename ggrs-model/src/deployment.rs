@@ -118,6 +118,15 @@ impl Deployment {
         }
     }
 
+    /// The devices that are one each to the scheduler, with their members.
+    pub fn groups(&self) -> Vec<Vec<Arc<dyn Device>>> {
+        match self.split {
+            SplitMode::None => self.devices.iter().take(1).cloned().collect(),
+            SplitMode::Layer => self.devices.clone(),
+            SplitMode::Tensor => vec![self.devices.iter().flatten().cloned().collect()],
+        }
+    }
+
     /// The placement: devices that are one, homes and pins.
     ///
     /// # Errors
@@ -193,8 +202,7 @@ struct Places {
 
 impl Places {
     fn new(deployment: &Deployment) -> Result<Self, DeployError> {
-        let groups = &deployment.devices;
-        let members: Vec<Arc<dyn Device>> = groups.iter().flatten().cloned().collect();
+        let groups = deployment.groups();
         let shares = |expected: usize, what| {
             let given = &deployment.shares;
             let sane = given.iter().all(|s| s.is_finite() && *s >= 0.0)
@@ -209,37 +217,27 @@ impl Places {
                 what,
             })
         };
-        let join = |group: &[Arc<dyn Device>], ratios: Vec<f64>| -> Result<Arc<dyn Device>, DeployError> {
-            match group {
-                [device] => Ok(Arc::clone(device)),
-                _ => {
-                    let options = MetaOptions {
-                        ratios,
-                        experts: deployment.experts,
-                        ..MetaOptions::default()
-                    };
-                    Ok(MetaDevice::new(group.to_vec(), options)?)
-                }
+        let (ratios, shares) = match deployment.split {
+            SplitMode::Layer => (Vec::new(), shares(groups.len(), "groups of devices")?),
+            SplitMode::None | SplitMode::Tensor => {
+                let n = groups.first().map_or(0, Vec::len);
+                (shares(n, "devices")?, Vec::new())
             }
         };
-        let (devices, shares) = match deployment.split {
-            SplitMode::Tensor => {
-                let ratios = shares(members.len(), "devices")?;
-                (vec![join(&members, ratios)?], Vec::new())
+        let join = |group: &Vec<Arc<dyn Device>>| -> Result<Arc<dyn Device>, DeployError> {
+            if let [device] = group.as_slice() {
+                return Ok(Arc::clone(device));
             }
-            SplitMode::None => {
-                let first = groups.first().map_or(&[][..], Vec::as_slice);
-                let ratios = shares(first.len(), "devices")?;
-                (vec![join(first, ratios)?], Vec::new())
-            }
-            SplitMode::Layer => {
-                let joined = groups.iter().map(|g| join(g, Vec::new()));
-                let joined = joined.collect::<Result<Vec<_>, _>>()?;
-                let shares = shares(joined.len(), "groups of devices")?;
-                (joined, shares)
-            }
+            let options = MetaOptions {
+                ratios: ratios.clone(),
+                experts: deployment.experts,
+                ..MetaOptions::default()
+            };
+            Ok(MetaDevice::new(group.clone(), options)?)
         };
-        let mut others = members;
+        let devices: Vec<Arc<dyn Device>> = groups.iter().map(join).collect::<Result<_, _>>()?;
+        let mut others: Vec<Arc<dyn Device>> =
+            deployment.devices.iter().flatten().cloned().collect();
         others.extend(deployment.host.clone());
         Ok(Self {
             n_main: devices.len(),
@@ -252,13 +250,13 @@ impl Places {
     /// The index of the device of this name; taken among the devices if it is not yet.
     fn named(&mut self, name: &str, origin: &str) -> Result<usize, DeployError> {
         let wanted = canonical(name);
-        let is_it = |d: &Arc<dyn Device>| d.info().name.to_string() == wanted;
+        let is_it = |d: &Arc<dyn Device>| d.name().to_string() == wanted;
         if let Some(i) = self.devices.iter().position(is_it) {
             return Ok(i);
         }
         let Some(other) = self.others.iter().find(|d| is_it(d)) else {
             let known = self.devices.iter().chain(&self.others);
-            let mut known: Vec<String> = known.map(|d| d.info().name.to_string()).collect();
+            let mut known: Vec<String> = known.map(|d| d.name().to_string()).collect();
             known.dedup();
             return Err(DeployError::UnknownDevice {
                 origin: origin.to_owned(),
@@ -277,7 +275,7 @@ impl Places {
                 origin: origin.to_owned(),
             });
         };
-        self.named(&host.info().name.to_string(), origin)
+        self.named(&host.name().to_string(), origin)
     }
 }
 

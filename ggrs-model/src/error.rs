@@ -121,7 +121,7 @@ pub enum SessionError {
         "the KV cache of {n_ctx} tokens ({kv}) needs {bytes} bytes; ask for a shorter context (--ctx) or a smaller KV type (--kv-type q8_0)"
     )]
     Context {
-        /// Tokens asked for.
+        /// Tokens asked for, of all slots.
         n_ctx: usize,
         /// Its type.
         kv: DType,
@@ -156,7 +156,9 @@ pub enum SessionError {
     #[error("the prompt has no tokens; give at least one")]
     EmptyPrompt,
     /// A slot that is not there.
-    #[error("there is no {slot}: the session has {n_slots}, counted from 0; open it with more slots")]
+    #[error(
+        "there is no {slot}: the session has {n_slots}, counted from 0; open it with more slots"
+    )]
     NoSuchSlot {
         /// The slot asked for.
         slot: SlotId,

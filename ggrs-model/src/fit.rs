@@ -315,11 +315,7 @@ impl Search<'_> {
 
     /// Bytes needed on each device: weights, states, and working memory of two prefill steps and one decode step,
     /// which is what a session keeps compiled.
-    fn need(
-        &self,
-        placement: &Placement,
-        n_ctx: usize,
-    ) -> Result<BTreeMap<String, u64>, FitError> {
+    fn need(&self, placement: &Placement, n_ctx: usize) -> Result<BTreeMap<String, u64>, FitError> {
         let session = SessionOptions {
             n_ctx: Some(n_ctx),
             ..self.options.session.clone()
@@ -345,18 +341,25 @@ impl Search<'_> {
     }
 }
 
-/// Bytes that may be used on every device of a deployment.
+/// Bytes that may be used on every device of a deployment. Members of one device share its memory.
 fn memory(deployment: &Deployment, margin: u64) -> BTreeMap<String, u64> {
     let devices = deployment.devices.iter().flatten().chain(&deployment.host);
-    let usable = |d: &std::sync::Arc<dyn Device>| d.memory().free.saturating_sub(margin);
-    devices.map(|d| (d.info().name.to_string(), usable(d))).collect()
+    let usable = |d: &std::sync::Arc<dyn Device>| {
+        let (name, free) = (d.name(), d.memory().free);
+        let usable = free.saturating_sub(margin) / name.members.max(1) as u64;
+        (name.to_string(), usable)
+    };
+    devices.map(usable).collect()
 }
 
 /// Shares by what each device can hold beside what it holds now: none if nobody has room left.
 fn rebalanced(deployment: &Deployment, rooms: &[Room]) -> Option<Vec<f64>> {
     let have = |device: &std::sync::Arc<dyn Device>| {
-        let name = device.info().name.to_string();
-        rooms.iter().find(|r| r.device == name).map_or(0.0, |r| number(r.have))
+        let name = device.name().to_string();
+        rooms
+            .iter()
+            .find(|r| r.device == name)
+            .map_or(0.0, |r| number(r.have))
     };
     let shares: Vec<f64> = match deployment.split {
         SplitMode::None => return None,
@@ -377,7 +380,9 @@ fn rebalanced(deployment: &Deployment, rooms: &[Room]) -> Option<Vec<f64>> {
     if !deployment.shares.is_empty() {
         let names = names_of(deployment);
         for (i, share) in next.iter_mut().enumerate() {
-            let room = names.get(i).and_then(|n| rooms.iter().find(|r| r.device == *n));
+            let room = names
+                .get(i)
+                .and_then(|n| rooms.iter().find(|r| r.device == *n));
             if let Some(room) = room.filter(|r| r.need > 0) {
                 let factor = (number(room.have) / number(room.need)).min(1.0);
                 *share = was(i) / had * factor;
@@ -389,10 +394,15 @@ fn rebalanced(deployment: &Deployment, rooms: &[Room]) -> Option<Vec<f64>> {
 
 /// The devices that shares are of; a group counts by its first member.
 fn names_of(deployment: &Deployment) -> Vec<String> {
-    let name = |d: &std::sync::Arc<dyn Device>| d.info().name.to_string();
+    let name = |d: &std::sync::Arc<dyn Device>| d.name().to_string();
     match deployment.split {
         SplitMode::Tensor => deployment.devices.iter().flatten().map(name).collect(),
-        _ => deployment.devices.iter().filter_map(|g| g.first()).map(name).collect(),
+        _ => deployment
+            .devices
+            .iter()
+            .filter_map(|g| g.first())
+            .map(name)
+            .collect(),
     }
 }
 
@@ -405,7 +415,11 @@ fn number(bytes: u64) -> f64 {
 fn words(deployment: &Deployment, n_ctx: usize) -> String {
     let mut out = format!("--ctx {n_ctx}");
     if !deployment.shares.is_empty() {
-        let shares: Vec<String> = deployment.shares.iter().map(|s| format!("{s:.3}")).collect();
+        let shares: Vec<String> = deployment
+            .shares
+            .iter()
+            .map(|s| format!("{s:.3}"))
+            .collect();
         out.push_str(&format!(" --tensor-split {}", shares.join(",")));
     }
     match deployment.host_experts {

@@ -89,7 +89,7 @@ impl Placement {
 
     /// The devices' names.
     pub fn names(&self) -> Vec<String> {
-        let names = self.devices.iter().map(|d| d.info().name.to_string());
+        let names = self.devices.iter().map(|d| d.name().to_string());
         names.collect()
     }
 

@@ -164,6 +164,45 @@ impl SchedPlan {
         self.parts.iter().map(|p| p.plan.steps.len()).sum()
     }
 
+    /// Collectives of one run, and the bytes that a member gives to them.
+    pub fn collectives(&self) -> (usize, u64) {
+        let mut sum = (0, 0);
+        for plan in self.parts.iter().filter_map(|p| p.plan.members.first()) {
+            for step in plan.steps.iter().filter(|s| s.is_exchange) {
+                let node = plan.graph.node(step.node);
+                if let (Op::Collective(_), Some(x)) = (&node.op, node.inputs.first()) {
+                    let bytes = plan.graph.desc(*x).bytes().unwrap_or(0) as u64;
+                    sum = (sum.0 + 1, sum.1 + bytes);
+                }
+            }
+        }
+        sum
+    }
+
+    /// A few lines: bytes on every device, what is copied, what members exchange.
+    pub fn summary(&self) -> String {
+        use std::fmt::Write as _;
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        for d in self.device_bytes() {
+            let (device, weights, states) = (&d.device, d.weights, d.states);
+            let working = d.arena + d.constants;
+            let _ = writeln!(
+                out,
+                "{device}: {weights} bytes of weights, {states} of states, {working} of working memory"
+            );
+        }
+        let copied: u64 = self.copies.iter().map(|c| c.bytes).sum();
+        let (n, bytes) = self.collectives();
+        let _ = write!(
+            out,
+            "{} steps; {} copies between devices ({copied} bytes); {n} collectives ({bytes} bytes from each member)",
+            self.n_steps(),
+            self.copies.len()
+        );
+        out
+    }
+
     /// What is copied, then every part's own explanation.
     pub fn explain(&self) -> String {
         use std::fmt::Write as _;

@@ -62,7 +62,7 @@ impl SchedRunner {
             };
             let bound = bindings.get(part.device).unwrap_or(&none);
             parts.push(PartRunner {
-                device: device.info().name.to_string(),
+                device: device.name().to_string(),
                 queue: device.queue()?,
                 executable: device.compile(&part.plan, bound)?,
                 done: 0,

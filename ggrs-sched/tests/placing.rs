@@ -51,7 +51,12 @@ fn weight(b: &mut GraphBuilder, name: &str, shape: [usize; 2], role: Role) -> Va
 /// Layers of a product and a residual: `x = x + relu(w x)`.
 fn chain(n_layers: usize) -> Graph {
     let mut b = GraphBuilder::new();
-    let table = weight(&mut b, "token_embd.weight", [32, 16], Role::new(RoleKind::Embedding));
+    let table = weight(
+        &mut b,
+        "token_embd.weight",
+        [32, 16],
+        Role::new(RoleKind::Embedding),
+    );
     let ids = b.input("tokens", DType::I32, [3]).unwrap();
     let mut x = b.get_rows(table, ids).unwrap();
     for layer in 0..n_layers {
@@ -63,7 +68,12 @@ fn chain(n_layers: usize) -> Graph {
         x = b.add(y, x).unwrap();
     }
     b.scope("");
-    let head = weight(&mut b, "output.weight", [32, 16], Role::new(RoleKind::Output));
+    let head = weight(
+        &mut b,
+        "output.weight",
+        [32, 16],
+        Role::new(RoleKind::Output),
+    );
     let logits = b.matmul(head, x).unwrap();
     b.output("logits", logits).unwrap();
     b.seal().unwrap()
@@ -77,7 +87,9 @@ fn planned(graph: &Graph, placement: &Placement) -> SchedPlan {
 fn device_of(plan: &SchedPlan, node: &str) -> usize {
     let part = plan.parts.iter().find(|p| {
         let steps = p.plan.steps.iter();
-        steps.into_iter().any(|s| &*p.plan.graph.node(s.node).name == node)
+        steps
+            .into_iter()
+            .any(|s| &*p.plan.graph.node(s.node).name == node)
     });
     part.expect("the node runs somewhere").device
 }
@@ -107,7 +119,12 @@ fn layers_go_to_devices_by_share_and_one_value_crosses_each_border() {
             .collect();
         assert_eq!(found, borders, "{shares:?}");
         let bytes: Vec<u64> = plan.copies.iter().map(|c| c.bytes).collect();
-        assert_eq!(bytes, vec![3 * 16 * 4; borders.len()], "{shares:?}: {}", plan.explain());
+        assert_eq!(
+            bytes,
+            vec![3 * 16 * 4; borders.len()],
+            "{shares:?}: {}",
+            plan.explain()
+        );
     }
 }
 
@@ -117,7 +134,10 @@ fn plans_are_equal_for_equal_inputs_and_explain_every_copy() {
     let plan = planned(&graph, &placement);
     assert_eq!(plan, planned(&graph, &placement));
     let text = plan.explain();
-    assert!(text.contains("copy blk.1.add F32 [3, 16] (192 bytes) from null:0 to null:1"), "{text}");
+    assert!(
+        text.contains("copy blk.1.add F32 [3, 16] (192 bytes) from null:0 to null:1"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -129,19 +149,35 @@ fn the_last_layers_can_be_spread_and_the_others_rest() {
         rest: 0,
     };
     let plan = planned(&chain(6), &placement);
-    let on: Vec<usize> = (0..6).map(|l| device_of(&plan, &format!("blk.{l}.matmul"))).collect();
+    let on: Vec<usize> = (0..6)
+        .map(|l| device_of(&plan, &format!("blk.{l}.matmul")))
+        .collect();
     assert_eq!(on, [0, 0, 0, 0, 1, 1]);
-    assert_eq!(device_of(&plan, "matmul"), 1, "the head goes with the last layer");
+    assert_eq!(
+        device_of(&plan, "matmul"),
+        1,
+        "the head goes with the last layer"
+    );
 }
 
 #[test]
 fn pins_hold_before_layers_and_the_first_pin_before_the_others() {
     let mut placement = by_layer(2);
-    placement.pins = vec![on_name("blk.5.*", 0), on_name("blk.[45].*", 1), on_name("blk.0.*", 1)];
+    placement.pins = vec![
+        on_name("blk.5.*", 0),
+        on_name("blk.[45].*", 1),
+        on_name("blk.0.*", 1),
+    ];
     let plan = planned(&chain(6), &placement);
-    let on: Vec<usize> = (0..6).map(|l| device_of(&plan, &format!("blk.{l}.matmul"))).collect();
+    let on: Vec<usize> = (0..6)
+        .map(|l| device_of(&plan, &format!("blk.{l}.matmul")))
+        .collect();
     assert_eq!(on, [1, 0, 0, 1, 1, 0]);
-    let home = plan.homes.iter().find(|h| h.name == "blk.5.w.weight").unwrap();
+    let home = plan
+        .homes
+        .iter()
+        .find(|h| h.name == "blk.5.w.weight")
+        .unwrap();
     assert_eq!(home.why, "--override-tensor blk.5.*=null:0");
 }
 
@@ -195,7 +231,12 @@ fn a_strided_view_crosses_as_what_it_shows() {
 #[test]
 fn a_weight_that_two_devices_read_is_kept_on_both_and_not_copied_in_runs() {
     let mut b = GraphBuilder::new();
-    let table = weight(&mut b, "token_embd.weight", [32, 16], Role::new(RoleKind::Embedding));
+    let table = weight(
+        &mut b,
+        "token_embd.weight",
+        [32, 16],
+        Role::new(RoleKind::Embedding),
+    );
     let ids = b.input("tokens", DType::I32, [3]).unwrap();
     let x = b.get_rows(table, ids).unwrap();
     let w = weight(&mut b, "w", [16, 16], Role::in_layer(RoleKind::Dense, 1));
@@ -241,7 +282,10 @@ fn placements_that_are_not_possible_say_why() {
         "the shares [0.0, 0.0] do not suit 2 devices: give one number of at least 0 for each, not all 0"
     );
     placement.devices.clear();
-    assert!(matches!(placement.homes(&graph), Err(SchedError::NoDevices)));
+    assert!(matches!(
+        placement.homes(&graph),
+        Err(SchedError::NoDevices)
+    ));
     let mut placement = by_layer(2);
     placement.pins = vec![on_name("blk.9.*", 1)];
     assert_eq!(

@@ -1,9 +1,14 @@
 //! Models placed on several devices, for tests: opening CPU members, loading under a placement, running prompts.
 
+#![allow(
+    clippy::expect_used,
+    reason = "only tests call this, and none of them goes on without what it gives"
+)]
+
 use std::sync::Arc;
 
-use ggrs_core::DType;
-use ggrs_core::device::{Backend, Device, Precision};
+use ggrs_core::device::{Backend, Device, DeviceName, Precision};
+use ggrs_core::{DType, DeviceError};
 use ggrs_cpu::{CpuBackend, CpuOptions};
 use ggrs_model::{
     Deployment, LoadOptions, Logits, Model, Session, SessionOptions, SplitMode,
@@ -12,27 +17,31 @@ use ggrs_sched::{Leaves, Pattern, Pin, Placement, Spread};
 
 use crate::fixtures::fixture_path;
 
+/// The members `cpu:0/n` to `cpu:n-1/n` of a CPU of `threads` threads; each has at least one.
+///
+/// # Errors
+/// The system gives no threads.
+pub fn cpu_members_of(n: usize, threads: usize) -> Result<Vec<Arc<dyn Device>>, DeviceError> {
+    let backend = CpuBackend::new(CpuOptions {
+        threads: Some(threads),
+        ..CpuOptions::default()
+    });
+    let open = |index| {
+        backend.open(&DeviceName {
+            backend: backend.name().to_owned(),
+            index,
+            members: n,
+        })
+    };
+    (0..n).map(open).collect()
+}
+
 /// `n` members of the CPU with one thread each.
 ///
 /// # Panics
 /// If the CPU does not open.
 pub fn cpu_members(n: usize) -> Vec<Arc<dyn Device>> {
-    let options = CpuOptions {
-        threads: Some(1),
-        ..CpuOptions::default()
-    };
-    let backend = CpuBackend::new(options);
-    (0..n)
-        .map(|i| {
-            let name = if n == 1 {
-                "cpu:0".to_owned()
-            } else {
-                format!("cpu:{i}/{n}")
-            };
-            let name = name.parse().expect("a device name");
-            backend.open(&name).expect("the CPU is always there")
-        })
-        .collect()
+    cpu_members_of(n, 1).expect("the CPU is always there")
 }
 
 /// A placement that spreads the layers evenly over devices.

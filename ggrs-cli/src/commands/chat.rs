@@ -12,8 +12,8 @@ use rustyline::error::ReadlineError;
 use crate::answer::answer;
 use crate::console::Console;
 use crate::error::{Chain, CliError};
-use crate::load::{load_model, open_file, open_session};
-use crate::options::{ContextOptions, DeviceOptions, SamplingOptions, StateOptions};
+use crate::load::{load_placed, open_file, open_session};
+use crate::options::{ContextOptions, DeviceOptions, FitArgs, SamplingOptions, StateOptions};
 use crate::prompt::chat_ids;
 use crate::text_input::stdin_line;
 
@@ -33,13 +33,17 @@ pub(crate) struct Args {
     state: StateOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    fit: FitArgs,
 }
 
 pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
     let sampler = args.sampling.sampler()?;
-    let model = load_model(open_file(args.model.as_deref())?, &args.device, console)?;
+    let file = open_file(args.model.as_deref())?;
+    let mut options = args.context.session_options(None, args.device.precision);
+    let (_, placement) = args.fit.place(&file, &args.device, &mut options)?;
+    let model = load_placed(file, placement, &args.device, console)?;
     let template = model.chat_template()?;
-    let options = args.context.session_options(None, args.device.precision);
     let mut chat = Chat {
         session: open_session(&model, &options)?,
         template,

@@ -2,10 +2,8 @@
 //! nothing.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use clap::error::ErrorKind;
-use ggrs_core::device::{Device, DeviceInfo};
 use ggrs_model::gguf::GgufFile;
 use ggrs_model::{Architecture, Deployment, HostExperts, SessionOptions, SplitMode, preview};
 use ggrs_sched::report::{
@@ -16,7 +14,7 @@ use ggrs_sched::{Placement, SchedPlan};
 use crate::console::Console;
 use crate::error::CliError;
 use crate::load::open_file;
-use crate::options::{ContextOptions, DeviceOptions};
+use crate::options::{ContextOptions, DeviceOptions, FitArgs};
 
 /// The word for the model that is part of the program.
 const DEMO: &str = "demo";
@@ -44,15 +42,17 @@ pub(crate) struct Args {
     context: ContextOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    fit: FitArgs,
 }
 
 pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
     let path = args.model.as_deref().filter(|m| *m != Path::new(DEMO));
-    let deployment = args.device.deployment()?;
     let file = open_file(path)?;
     let architecture = Architecture::read(&file)?;
-    let sizes = Sizes::of(&args, &architecture)?;
-    let placement = deployment.placement()?;
+    let mut session = args.context.session_options(None, args.device.precision);
+    let (deployment, placement) = args.fit.place(&file, &args.device, &mut session)?;
+    let sizes = Sizes::of(&args, session, &architecture)?;
     let load = args.device.load_options();
     let plan = |n: &usize| preview(&file, &placement, &load, &sizes.session, *n);
     let plans: Vec<SchedPlan> = sizes.steps.iter().map(plan).collect::<Result<_, _>>()?;
@@ -98,8 +98,11 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(args: &Args, architecture: &Architecture) -> Result<Self, CliError> {
-        let mut session = args.context.session_options(None, args.device.precision);
+    fn of(
+        args: &Args,
+        mut session: SessionOptions,
+        architecture: &Architecture,
+    ) -> Result<Self, CliError> {
         let n_ctx = session.n_ctx_for(architecture.n_ctx_train());
         let usage = |message: String| CliError::usage("plan", ErrorKind::ValueValidation, message);
         if n_ctx == 0 || i32::try_from(n_ctx).is_err() {
@@ -152,35 +155,23 @@ fn model_report(file: &GgufFile, architecture: &Architecture) -> ModelReport {
 
 /// The placement's devices, each with the members it is made of.
 fn device_facts(deployment: &Deployment, placement: &Placement) -> Vec<DeviceFacts> {
-    let infos = |devices: &[Arc<dyn Device>]| -> Vec<DeviceInfo> {
-        devices.iter().map(|d| d.info()).collect()
-    };
-    let groups: Vec<Vec<DeviceInfo>> = match deployment.split {
-        SplitMode::Tensor => vec![deployment.devices.iter().flat_map(|g| infos(g)).collect()],
-        SplitMode::None => deployment
-            .devices
-            .first()
-            .map(|g| infos(g))
-            .into_iter()
-            .collect(),
-        SplitMode::Layer => deployment.devices.iter().map(|g| infos(g)).collect(),
-    };
     // Devices that were added for pins are single ones.
-    let groups = groups.into_iter().chain(std::iter::repeat(Vec::new()));
-    let facts = placement
-        .devices
-        .iter()
-        .zip(groups)
-        .map(|(device, group)| DeviceFacts {
-            info: device.info(),
-            members: if group.len() > 1 { group } else { Vec::new() },
-        });
+    let groups = deployment.groups().into_iter();
+    let groups = groups.chain(std::iter::repeat(Vec::new()));
+    let facts = placement.devices.iter().zip(groups);
+    let facts = facts.map(|(device, group)| DeviceFacts {
+        info: device.info(),
+        members: match group.as_slice() {
+            [] | [_] => Vec::new(),
+            members => members.iter().map(|d| d.info()).collect(),
+        },
+    });
     facts.collect()
 }
 
 fn split_in_words(deployment: &Deployment) -> String {
     let groups = deployment.devices.iter().map(|group| {
-        let names = group.iter().map(|d| d.info().name.to_string());
+        let names = group.iter().map(|d| d.name().to_string());
         names.collect::<Vec<_>>().join("+")
     });
     let groups: Vec<String> = groups.collect();

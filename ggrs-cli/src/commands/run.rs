@@ -11,8 +11,8 @@ use ggrs_model::{Model, SessionError};
 use crate::answer::answer;
 use crate::console::Console;
 use crate::error::CliError;
-use crate::load::{load_model, open_file, open_session};
-use crate::options::{ContextOptions, DeviceOptions, SamplingOptions, StateOptions};
+use crate::load::{load_placed, open_file, open_session};
+use crate::options::{ContextOptions, DeviceOptions, FitArgs, SamplingOptions, StateOptions};
 use crate::prompt::{chat_ids, plain_ids};
 use crate::text_input::{argument_or_stdin, read_text};
 
@@ -45,18 +45,22 @@ pub(crate) struct Args {
     state: StateOptions,
     #[command(flatten)]
     device: DeviceOptions,
+    #[command(flatten)]
+    fit: FitArgs,
 }
 
 pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
     let (path, prompt) = model_and_prompt(args.first, args.second, args.prompt_file.as_deref())?;
     let mut sampler = args.sampling.sampler()?;
-    let model = load_model(open_file(path.as_deref())?, &args.device, console)?;
+    let file = open_file(path.as_deref())?;
+    let mut options = args.context.session_options(None, args.device.precision);
+    let (_, placement) = args.fit.place(&file, &args.device, &mut options)?;
+    let model = load_placed(file, placement, &args.device, console)?;
     let ids = if args.raw {
         plain_ids(&model, &prompt, true)?
     } else {
         templated_ids(&model, args.system, prompt)?
     };
-    let options = args.context.session_options(None, args.device.precision);
     let mut session = open_session(&model, &options)?;
     args.state.load(&mut session)?;
     let limits = args.sampling.limits();

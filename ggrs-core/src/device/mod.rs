@@ -75,8 +75,13 @@ pub struct Limits {
 
 /// An open device.
 pub trait Device: Send + Sync {
-    /// What it is.
+    /// What it is, with its memory now.
     fn info(&self) -> DeviceInfo;
+
+    /// Its name as the user writes it: what [`Device::info`] says, without looking at memory.
+    fn name(&self) -> DeviceName {
+        self.info().name
+    }
 
     /// What planning must respect.
     fn limits(&self) -> Limits;

@@ -344,6 +344,11 @@ impl GraphBuilder {
         self.outputs.push((name, value));
     }
 
+    /// Keeps names for nodes that are to come.
+    pub(super) fn reserve_names(&mut self, names: impl Iterator<Item = Arc<str>>) {
+        self.names.extend(names);
+    }
+
     /// A name for a node of this op: the scope and the stem, numbered from the second on.
     pub(super) fn node_name(&mut self, stem: &str) -> Arc<str> {
         let plain = if self.scope.is_empty() {

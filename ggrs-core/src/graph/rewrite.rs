@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::panic::Location;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Graph, GraphBuilder};
+use super::{Graph, GraphBuilder, Node};
 use crate::ops::Op;
 use crate::{GraphError, NodeId, ValueId};
 
@@ -80,6 +81,11 @@ impl Graph {
             self.iter()
                 .filter(|(id, _)| keep.get(id.index()).copied().unwrap_or(false))
         };
+        // A new op must not take the name of a node that is still to come.
+        let is_dropped =
+            |n: &Node| !n.outputs.is_empty() && n.outputs.iter().all(|v| replaced[v.index()]);
+        let names = kept().filter(|(_, n)| !is_dropped(n));
+        builder.reserve_names(names.map(|(_, n)| Arc::clone(&n.name)));
         let leaves = kept().filter(|(_, n)| matches!(n.op, Op::Leaf(_)));
         for (id, node) in leaves.chain(kept().filter(|(_, n)| !matches!(n.op, Op::Leaf(_)))) {
             let bad = |what| GraphError::BadPatch {
@@ -113,7 +119,7 @@ impl Graph {
                 let name = builder.derived_name(&node.name, new.op.spec().stem());
                 made.push(builder.append(new.op.clone(), &inputs, name, here)?);
             }
-            if node.outputs.is_empty() || !node.outputs.iter().all(|v| replaced[v.index()]) {
+            if !is_dropped(node) {
                 let inputs: Vec<ValueId> = node
                     .inputs
                     .iter()
@@ -149,7 +155,7 @@ impl Graph {
 
 impl GraphBuilder {
     /// A name for an op that takes the place of node `old`: the same scope, its own stem.
-    fn derived_name(&mut self, old: &str, stem: &str) -> std::sync::Arc<str> {
+    fn derived_name(&mut self, old: &str, stem: &str) -> Arc<str> {
         self.scope(old.rsplit_once('.').map_or("", |(scope, _)| scope));
         self.node_name(stem)
     }

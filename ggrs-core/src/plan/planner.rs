@@ -51,7 +51,7 @@ pub fn plan_one<D: Device + ?Sized>(
     device: &D,
     options: &PlanOptions,
 ) -> Result<PlanParts, PlanError> {
-    let name = device.info().name.to_string();
+    let name = device.name().to_string();
     let weights = slots::weight_slots(graph, device, options.precision);
     let forms: HashMap<ValueId, WeightForm> = weights.iter().map(|w| (w.value, w.form)).collect();
     let runs: Vec<NodeId> = graph

@@ -28,7 +28,7 @@ impl Transport for HostTransport {
     fn route(&self) -> Route {
         Route::outside(
             "host",
-            "staged through host memory, F32 on the wire, summed in member order",
+            "staged through host memory in the value's own dtype, sums in F32 in member order",
         )
     }
 
@@ -142,7 +142,7 @@ mod tests {
         }
 
         fn names(&self) -> Vec<String> {
-            self.0.iter().map(|m| m.info().name.to_string()).collect()
+            self.0.iter().map(|m| m.name().to_string()).collect()
         }
 
         fn queues(&self) -> Vec<Box<dyn Queue>> {

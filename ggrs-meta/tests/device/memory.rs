@@ -8,7 +8,7 @@ use ggrs_core::device::{
 };
 use ggrs_core::error::ShardError;
 use ggrs_core::plan::Shards;
-use ggrs_core::{BindError, DType, DeviceError, ExecError, Sharding};
+use ggrs_core::{BindError, DType, DeviceError, ExecError, GraphBuilder, Sharding};
 use ggrs_meta::MetaDevice;
 
 use crate::faulty::faulty;
@@ -285,4 +285,20 @@ fn memory_that_does_not_fit_the_plan_is_refused() {
     let alone = planned(&*one, &mlp(DType::Q8_0), Precision::Fast);
     let other = device.compile(&alone, &good).err().unwrap();
     assert!(other.to_string().contains("a plan of 1 members"), "{other}");
+}
+
+#[test]
+fn two_states_over_one_buffer_are_refused() {
+    let mut g = GraphBuilder::new();
+    let [a, b] = ["a", "b"].map(|name| g.state(name, DType::F32, [4]).unwrap());
+    let sum = g.add(a, b).unwrap();
+    g.output("sum", sum).unwrap();
+    let device = meta(&[1.0, 1.0]);
+    let plan = planned(&*device, &g.seal().unwrap(), Precision::Exact);
+    let mut bindings = bound(&*device, &plan);
+    assert!(device.compile(&plan, &bindings).is_ok());
+    bindings.insert("b", Arc::clone(bindings.get("a").unwrap()));
+    let (first, second) = ("a".to_owned(), "b".to_owned());
+    let error = device.compile(&plan, &bindings).err().unwrap();
+    assert_eq!(error, BindError::Shared { first, second });
 }

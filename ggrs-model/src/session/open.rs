@@ -61,7 +61,7 @@ impl Session {
         })?;
 
         let steps = Steps::new(model, graph, |bytes, source| SessionError::Context {
-            n_ctx,
+            n_ctx: n_slots * n_ctx,
             kv: options.kv_dtype,
             bytes,
             source,

@@ -112,6 +112,8 @@ impl PartCollectives {
                 .filter_map(|(i, s)| Some((tag(&part.plan.graph.node(s.node).op)?, i)))
                 .collect();
             let layers = layers.of_program(member);
+            let notes = part.plan.collectives.iter();
+            let reasons: HashMap<&str, &str> = notes.map(|(n, why)| (&**n, &**why)).collect();
             let first = rows.row(part.device) + 1;
             let mut after = 0;
             for (step, layer) in member.steps.iter().zip(layers) {
@@ -121,7 +123,10 @@ impl PartCollectives {
                 }
                 if let Op::Collective(collective) = &node.op {
                     let members = (first..first + part.plan.members.len()).collect();
-                    let report = collective_report(member, step, collective, layer, members);
+                    let mut report = collective_report(member, step, collective, layer, members);
+                    if let Some(why) = reasons.get(&*node.name) {
+                        report.why = (*why).to_owned();
+                    }
                     waiting.push_back((after, report));
                 }
             }
@@ -179,8 +184,8 @@ fn collective_report(
             .unwrap_or_default(),
         bytes,
         wire_bytes: bytes.saturating_mul(hops).saturating_mul(rounds),
-        transport: step.route.kernel.to_string(),
-        why: step.route.reason.to_string(),
+        transport: format!("{}: {}", step.route.kernel, step.route.reason),
+        why: String::new(),
     }
 }
 

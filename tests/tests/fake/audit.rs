@@ -6,7 +6,8 @@ use ggrs_core::device::{Bindings, Buffer, BufferSlice, BufferUse, Runner};
 use ggrs_core::ops::{Receive, Send};
 use ggrs_core::plan::Plan;
 use ggrs_core::{BindError, DType, DeviceError, ExecError, Graph, GraphBuilder, TensorDesc};
-use ggrs_tests::fake::{FakeSpec, FakeWorld, Finding, Transfer, cpu_members};
+use ggrs_tests::fake::{FakeSpec, FakeWorld, Finding, Transfer};
+use ggrs_tests::placed::cpu_members;
 use ggrs_tests::sentinel::poison;
 
 use crate::scene::{
@@ -17,7 +18,7 @@ use crate::scene::{
 fn buffers_of_one_device_are_foreign_to_another() {
     let world = FakeWorld::uniform(2).unwrap();
     let devices = world.open_all().unwrap();
-    let cpu = cpu_members(1, 1).unwrap().remove(0);
+    let cpu = cpu_members(1).remove(0);
     let plan = planned(&chain(), &*devices[1]);
     let theirs = bindings(&*devices[0], &plan).unwrap();
     let mut queue = devices[1].queue().unwrap();

@@ -23,8 +23,8 @@ use ggrs_cpu::CpuBackend;
 use ggrs_meta::{MetaDevice, MetaOptions};
 use ggrs_sched::Placement;
 use ggrs_tests::conformance::{Target, check_stem};
-use ggrs_tests::fake::{FakeSpec, FakeWorld, Finding, Mask, Refuse, cpu_members};
-use ggrs_tests::placed;
+use ggrs_tests::fake::{FakeSpec, FakeWorld, Finding, Mask, Refuse};
+use ggrs_tests::placed::{self, cpu_members, cpu_members_of};
 
 use crate::scene::{chain, expected, planned, session};
 
@@ -122,7 +122,7 @@ fn a_fake_device_computes_what_its_ops_say() {
 #[test]
 fn the_real_cpu_opens_as_members() {
     let names = |n, threads| -> Vec<(String, String)> {
-        let devices = cpu_members(n, threads).unwrap();
+        let devices = cpu_members_of(n, threads).unwrap();
         let infos = devices.iter().map(|d| d.info());
         infos.map(|i| (i.name.to_string(), i.features)).collect()
     };
@@ -138,7 +138,7 @@ fn the_real_cpu_opens_as_members() {
         threads.collect::<Vec<_>>(),
         ["2 threads", "1 thread", "1 thread"]
     );
-    for device in cpu_members(2, 2).unwrap() {
+    for device in cpu_members_of(2, 2).unwrap() {
         assert_eq!(session(&*device).unwrap(), expected());
     }
 }
@@ -152,7 +152,7 @@ fn models_over_fake_devices_pass_the_audit() {
         let mut session = placed::open(&model, 128, DType::F16);
         placed::run(&mut session, &PROMPT, 6)
     };
-    let one = cpu_members(1, 1).unwrap().remove(0);
+    let one = cpu_members(1).remove(0);
     let (expected, tokens) = run(one.into());
     let unlike = [64, 256, 128].map(|alignment| FakeSpec::default().alignment(alignment));
     for name in ["one", "layers", "members"] {

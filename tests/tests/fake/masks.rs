@@ -5,7 +5,8 @@ use ggrs_core::error::{Refusal, RefusalReason};
 use ggrs_core::ops::{Attention, Visibility};
 use ggrs_core::plan::plan;
 use ggrs_core::{DType, Graph, GraphBuilder, PlanError, Real};
-use ggrs_tests::fake::{FakeSpec, FakeWorld, Mask, Refuse, cpu_members};
+use ggrs_tests::fake::{FakeSpec, FakeWorld, Mask, Refuse};
+use ggrs_tests::placed::cpu_members;
 
 use crate::scene::{bytes, chain, options, planned};
 
@@ -145,7 +146,7 @@ fn a_fast_kernel_shows_in_the_plan_and_gives_way_to_the_generic_one() {
     let widths: &[usize] = &[64];
     let mask = Mask::default().with_fast("fast", "attention", Refuse::HeadWidthNotIn(widths));
     let world = FakeWorld::new([FakeSpec::default().alignment(1024).mask(mask)]).unwrap();
-    let (fake, cpu) = (world.open(0).unwrap(), cpu_members(1, 1).unwrap().remove(0));
+    let (fake, cpu) = (world.open(0).unwrap(), cpu_members(1).remove(0));
     for (width, kernel) in [(64, "fast"), (96, "attention/blocks")] {
         let graph = attention((6, 2), width, 5, DType::F32);
         let run = |device: &dyn Device| {

@@ -1,8 +1,7 @@
 //! Values that cross from one device to another: any number of them, with any strides.
 
-use ggrs_core::{DType, GraphBuilder};
+use ggrs_core::{DType, GraphBuilder, RoleKind};
 use ggrs_sched::{Leaves, Pin, Placement, Spread};
-use ggrs_core::RoleKind;
 use ggrs_tests::fake::FakeWorld;
 use ggrs_tests::placed::pin;
 
@@ -42,9 +41,17 @@ fn i24132_200_values_cross_one_border() {
     let world = FakeWorld::uniform(2).unwrap();
     let placement = pinned(&world, vec![pin("far.*", 1)]);
     let plan = scene.plan(&placement).unwrap();
-    assert!(plan.copies.len() >= CROSSING, "{} copies", plan.copies.len());
+    assert!(
+        plan.copies.len() >= CROSSING,
+        "{} copies",
+        plan.copies.len()
+    );
     let answers = scene.answer(&placement).unwrap();
-    assert_eq!(answers, scene.expected(), "elementwise sums in one order are equal to the bit");
+    assert_eq!(
+        answers,
+        scene.expected(),
+        "elementwise sums in one order are equal to the bit"
+    );
     drop(placement);
     world.audit().unwrap();
     world.assert_no_leaks();
@@ -58,7 +65,12 @@ fn i25028_seed_2_a_view_of_chosen_experts_crosses() {
     for n in [4, 9, 33] {
         for n_used in [1, 3, 4] {
             for n_tokens in [1, 2, 7] {
-                let sizes = Experts { n, n_used, width: 32, weights: DType::Q8_0 };
+                let sizes = Experts {
+                    n,
+                    n_used,
+                    width: 32,
+                    weights: DType::Q8_0,
+                };
                 let scene = experts_scene(n_tokens, 32, sizes);
                 let pins = vec![Pin {
                     leaves: Leaves::Kind(RoleKind::Experts),
@@ -71,7 +83,11 @@ fn i25028_seed_2_a_view_of_chosen_experts_crosses() {
                 let plan = scene.plan(&placement).unwrap();
                 let ids = plan.copies.iter().filter(|c| c.desc.dtype == DType::I32);
                 let ids: Vec<u64> = ids.map(|c| c.bytes).collect();
-                assert_eq!(ids, [(n_tokens * n_used * 4) as u64], "{what}: only what is read");
+                assert_eq!(
+                    ids,
+                    [(n_tokens * n_used * 4) as u64],
+                    "{what}: only what is read"
+                );
                 same_as_one(&scene, &placement, &what);
             }
         }

@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ggrs_core::device::{Queue, Route};
-use ggrs_core::{DeviceError, ExecError};
+use ggrs_core::{DType, DeviceError, ExecError, GraphBuilder};
 use ggrs_meta::{Exchange, HostTransport, MetaDevice, MetaOptions, Transport};
 use ggrs_sched::Placement;
-use ggrs_tests::fake::{FakeWorld, FaultKind, Point};
+use ggrs_tests::fake::{FakeWorld, Fault, FaultKind, Point};
 
 use crate::placed_graph::{Scene, distance, runner, same_as_one_when_split, says};
 use crate::small_graphs::{Experts, Heads, at_positions, attention, experts, step_inputs};
-use ggrs_core::{DType, GraphBuilder};
 
 /// The host's transport behind a link that breaks when the world says so.
 struct Breaking {
@@ -41,7 +40,8 @@ impl Transport for Breaking {
         staging: &mut [u8],
     ) -> Result<(), ExecError> {
         self.n.fetch_add(1, Ordering::Relaxed);
-        self.world.happen(1, Point::Collective, exchange.bytes() as u64, "all_reduce")?;
+        self.world
+            .happen(1, Point::Collective, exchange.bytes() as u64, "all_reduce")?;
         HostTransport.exchange(exchange, queues, staging)
     }
 }
@@ -52,7 +52,12 @@ fn scene() -> Scene {
     let (x, pages) = step_inputs(&mut b, 3, 32);
     let y = attention(&mut b, 0, x, pages, Heads::new(4, 2, 16));
     let x = b.add(x, y).unwrap();
-    let sizes = Experts { n: 4, n_used: 2, width: 32, weights: DType::F32 };
+    let sizes = Experts {
+        n: 4,
+        n_used: 2,
+        width: 32,
+        weights: DType::F32,
+    };
     let y = experts(&mut b, 0, x, sizes);
     let y = b.add(x, y).unwrap();
     b.output("y", y).unwrap();
@@ -60,7 +65,10 @@ fn scene() -> Scene {
 }
 
 fn world_split(world: &FakeWorld) -> (Placement, Arc<Breaking>) {
-    let transport = Arc::new(Breaking { world: world.clone(), n: AtomicUsize::new(0) });
+    let transport = Arc::new(Breaking {
+        world: world.clone(),
+        n: AtomicUsize::new(0),
+    });
     let device = MetaDevice::with_transport(
         world.open_all().unwrap(),
         MetaOptions::default(),
@@ -77,7 +85,10 @@ fn i22648_i25051_members_exchange_through_the_host() {
     let world = FakeWorld::uniform(3).unwrap();
     let (placement, transport) = world_split(&world);
     same_as_one_when_split(&scene(), &placement, "through the host");
-    assert!(transport.n.load(Ordering::Relaxed) >= 2, "nothing was exchanged");
+    assert!(
+        transport.n.load(Ordering::Relaxed) >= 2,
+        "nothing was exchanged"
+    );
     drop((placement, transport));
     world.audit().unwrap();
     world.assert_no_leaks();
@@ -93,7 +104,9 @@ fn i24489_i27110_i27750_an_exchange_that_fails_is_an_error_with_names() {
     let (placement, _) = world_split(&world);
     let plan = scene.plan(&placement).unwrap();
     let bindings = scene.bind(&placement, &plan).unwrap();
-    scene.run(&mut runner(&placement, &plan, &bindings).unwrap()).unwrap();
+    scene
+        .run(&mut runner(&placement, &plan, &bindings).unwrap())
+        .unwrap();
     let n = world.count(Point::Collective);
     assert!(n >= 2, "{n} exchanges");
     for nth in 0..n {
@@ -109,7 +122,10 @@ fn i24489_i27110_i27750_an_exchange_that_fails_is_an_error_with_names() {
             // The same plan, or one compiled again if the members stopped at different points.
             let mut again = runner(&placement, &plan, &bindings).unwrap();
             let answers = scene.run(&mut again).unwrap();
-            assert!(distance(&answers, &expected) <= 1e-10, "after exchange {nth}");
+            assert!(
+                distance(&answers, &expected) <= 1e-10,
+                "after exchange {nth}"
+            );
         }
     }
 }
@@ -122,13 +138,15 @@ fn i27110_i27750_a_member_that_is_lost_in_a_step() {
     let (placement, _) = world_split(&world);
     let plan = scene.plan(&placement).unwrap();
     let bindings = scene.bind(&placement, &plan).unwrap();
-    scene.run(&mut runner(&placement, &plan, &bindings).unwrap()).unwrap();
+    scene
+        .run(&mut runner(&placement, &plan, &bindings).unwrap())
+        .unwrap();
     let n = world.tally(1, Point::Launch).events;
     assert!(n >= 2, "{n} launches");
     for nth in 0..n {
         let mut compiled = runner(&placement, &plan, &bindings).unwrap();
         world.restart_counts();
-        world.inject(ggrs_tests::fake::Fault {
+        world.inject(Fault {
             device: Some(1),
             point: Point::Launch,
             nth,
@@ -138,9 +156,14 @@ fn i27110_i27750_a_member_that_is_lost_in_a_step() {
         let error = exec_error(scene.run(&mut compiled).unwrap_err());
         assert!(started.elapsed() < Duration::from_secs(20), "it hung");
         says(&error, &["member 1 (fake:1)"]);
-        assert!(matches!(device_error(&error), Some(DeviceError::Timeout { .. })), "{error}");
+        assert!(
+            matches!(device_error(&error), Some(DeviceError::Timeout { .. })),
+            "{error}"
+        );
     }
-    let answers = scene.run(&mut runner(&placement, &plan, &bindings).unwrap()).unwrap();
+    let answers = scene
+        .run(&mut runner(&placement, &plan, &bindings).unwrap())
+        .unwrap();
     assert!(distance(&answers, &scene.expected()) <= 1e-10);
     drop((placement, bindings, plan));
     world.assert_no_leaks();

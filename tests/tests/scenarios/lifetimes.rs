@@ -8,6 +8,7 @@ use ggrs_sched::Placement;
 use ggrs_tests::fake::FakeWorld;
 use ggrs_tests::placed::{by_layer, cpu_members};
 
+use crate::joined::cpu_split;
 use crate::placed_graph::{distance, runner};
 use crate::small_graphs::{Heads, attention_scene};
 
@@ -22,7 +23,10 @@ fn i27110_buffers_may_be_dropped_while_a_plan_holds_them() {
     let bindings = scene.bind(&placement, &plan).unwrap();
     let mut compiled = runner(&placement, &plan, &bindings).unwrap();
     drop((bindings, placement, plan));
-    assert!(world.held_bytes(0) > 0 && world.held_bytes(1) > 0, "the plan holds its memory");
+    assert!(
+        world.held_bytes(0) > 0 && world.held_bytes(1) > 0,
+        "the plan holds its memory"
+    );
     for _ in 0..3 {
         let answers = scene.run(&mut compiled).unwrap();
         let error = distance(&answers, &scene.expected());
@@ -38,7 +42,11 @@ fn i27110_buffers_may_be_dropped_while_a_plan_holds_them() {
 #[test]
 fn i27110_a_released_buffer_is_not_used() {
     let scene = attention_scene(2, 3, 32, Heads::new(4, 2, 16));
-    for placement in [Placement::on(cpu_members(1).remove(0)), by_layer(cpu_members(2))] {
+    for placement in [
+        Placement::on(cpu_members(1).remove(0)),
+        by_layer(cpu_members(2)),
+        cpu_split(2, &[]),
+    ] {
         let plan = scene.plan(&placement).unwrap();
         let bindings = scene.bind(&placement, &plan).unwrap();
         let mut compiled = runner(&placement, &plan, &bindings).unwrap();

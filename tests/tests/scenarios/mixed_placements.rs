@@ -1,54 +1,48 @@
 //! Tensor split together with other placements: a cache, experts or single tensors elsewhere, groups in layers, members
 //! that are not alike.
 
-use std::sync::Arc;
-
 use ggrs_core::device::Precision;
 use ggrs_core::{DType, PlanError};
-use ggrs_model::arch::StepShape;
 use ggrs_model::{
     Deployment, HostExperts, LoadOptions, Model, Override, Session, SessionError, SessionOptions,
     SplitMode,
 };
-use ggrs_sched::{Pattern, SchedError, SchedPlan};
+use ggrs_sched::{CopySource, Pattern, SchedError, SchedPlan};
 use ggrs_tests::fake::{FakeSpec, FakeWorld, Mask, Refuse};
-use ggrs_tests::fixtures::fixture_path;
+use ggrs_tests::fixtures::{DemoExpectations, fixture_path};
 use ggrs_tests::placed::{cpu_members, load, nmse, open, run};
 
-use crate::joined::{split_over, tensor_deployment};
-use crate::placed_graph::{exact, n_split, same_as_one_when_split, says};
+use crate::joined::{plan_of, split_over, tensor_deployment};
+use crate::placed_graph::{n_split, same_as_one_when_split, says};
 use crate::small_graphs::{Heads, attention_scene};
 
 const DEMO: &str = "demo/demo-q4_k_m.gguf";
 const SMALL: &str = "qwen3moe/small-f32.gguf";
 const PROMPT: [u32; 9] = [3, 141, 59, 26, 53, 58, 97, 93, 23];
 
-/// The plan of a model's step of one token.
-fn step_plan(model: &Model) -> SchedPlan {
-    let shape = StepShape {
-        max_tokens: 2,
-        n_slots: 1,
-        n_blocks: 1,
-        block: 64,
-        kv_dtype: DType::F32,
-    };
-    let graph = model.graph(&shape).unwrap();
-    let sizes: Vec<(&str, usize)> = graph.symbols().iter().map(|s| (s.name, 1)).collect();
-    SchedPlan::new(&graph.bind(&sizes).unwrap(), model.placement(), &exact()).unwrap()
+/// A question for the demo, any tokens for others.
+fn prompt(fixture: &str) -> Vec<u32> {
+    if fixture == DEMO {
+        let demo = DemoExpectations::load().expect("the demo's record");
+        demo.cases[0].ids.clone()
+    } else {
+        PROMPT.to_vec()
+    }
 }
 
 /// Models on a deployment answer as on one device, prefill and decode; returns the plan of a step.
 fn same_model(fixture: &str, deployment: &Deployment, what: &str) -> SchedPlan {
     let one = load(fixture, cpu_members(1).remove(0), Precision::Exact);
-    let (expected, tokens) = run(&mut open(&one, 64, DType::F32), &PROMPT, 8);
+    let prompt = prompt(fixture);
+    let (expected, tokens) = run(&mut open(&one, 128, DType::F32), &prompt, 8);
     let placement = deployment.placement();
     let placement = placement.unwrap_or_else(|e| panic!("{what}: {e}"));
     let model = load(fixture, placement, Precision::Exact);
-    let (logits, got) = run(&mut open(&model, 64, DType::F32), &PROMPT, 8);
+    let (logits, got) = run(&mut open(&model, 128, DType::F32), &prompt, 8);
     let error = nmse(&logits, &expected);
     assert!(error <= 1e-10, "{fixture}, {what}: NMSE {error:e}");
     assert_eq!(got, tokens, "{fixture}, {what}");
-    step_plan(&model)
+    plan_of(&model, 1)
 }
 
 fn home<'a>(plan: &'a SchedPlan, leaf: &str) -> &'a str {
@@ -57,7 +51,8 @@ fn home<'a>(plan: &'a SchedPlan, leaf: &str) -> &'a str {
 }
 
 /// The cache on the host under tensor split: the peer treats its copies as whole on every device, so that each one's
-/// queries read other keys, without an error. GGRS gathers queries, attends on the host and scatters the answer.
+/// queries read other keys, without an error. GGRS gathers the queries, attends on the host and gives the members
+/// the answer.
 #[test]
 fn i21717_the_cache_on_the_host_under_tensor_split() {
     for fixture in [SMALL, DEMO] {
@@ -66,9 +61,17 @@ fn i21717_the_cache_on_the_host_under_tensor_split() {
                 kv_device: Some("cpu".to_owned()),
                 ..tensor_deployment(n, &[])
             };
-            let plan = same_model(fixture, &deployment, &format!("{n} members, cache on the host"));
+            let plan = same_model(
+                fixture,
+                &deployment,
+                &format!("{n} members, cache on the host"),
+            );
             assert_eq!(home(&plan, "kv.0.k"), "cpu:0");
-            assert!(n_split(&plan) > 0 && plan.copies.len() > 1, "{}", plan.explain());
+            assert!(
+                n_split(&plan) > 0 && plan.copies.len() > 1,
+                "{}",
+                plan.explain()
+            );
         }
     }
 }
@@ -78,15 +81,45 @@ fn i21717_the_cache_on_the_host_under_tensor_split() {
 #[test]
 fn i25028_experts_of_the_first_layers_on_the_host_under_tensor_split() {
     for fixture in [SMALL, DEMO] {
-        for (host_experts, n) in [(HostExperts::First(1), 2), (HostExperts::First(3), 3), (HostExperts::All, 2)] {
-            let deployment = Deployment { host_experts, ..tensor_deployment(n, &[]) };
-            let plan = same_model(fixture, &deployment, &format!("{host_experts:?} on the host"));
+        for (host_experts, n) in [
+            (HostExperts::First(1), 2),
+            (HostExperts::First(3), 3),
+            (HostExperts::All, 2),
+        ] {
+            let deployment = Deployment {
+                host_experts,
+                ..tensor_deployment(n, &[])
+            };
+            let what = format!("{host_experts:?} on the host, {n} members");
+            let plan = same_model(fixture, &deployment, &what);
             assert_eq!(home(&plan, "blk.0.ffn_up_exps.weight"), "cpu:0");
             if host_experts == HostExperts::First(1) {
                 assert_ne!(home(&plan, "blk.1.ffn_up_exps.weight"), "cpu:0");
             }
             assert!(n_split(&plan) > 0);
         }
+    }
+}
+
+/// Experts on the host are slow for prompts under tensor split, because the peer runs them where they are. GGRS copies
+/// them to the members from a number of tokens on, and runs them on the host below it.
+#[test]
+fn i26490_experts_on_the_host_are_streamed_to_the_members_for_prompts() {
+    let deployment = Deployment {
+        host_experts: HostExperts::First(2),
+        stream_experts_from: Some(4),
+        ..tensor_deployment(2, &[])
+    };
+    for fixture in [SMALL, DEMO] {
+        let plan = same_model(fixture, &deployment, "experts streamed");
+        let from_file = |plan: &SchedPlan| {
+            let copies = plan.copies.iter();
+            copies.filter(|c| c.from == CopySource::File).count()
+        };
+        assert_eq!(from_file(&plan), 0, "one token goes to the experts");
+        let model = load(fixture, deployment.placement().unwrap(), Precision::Exact);
+        let plan = plan_of(&model, 8);
+        assert!(from_file(&plan) >= 4, "eight tokens: {}", plan.explain());
     }
 }
 
@@ -112,7 +145,10 @@ fn i21686_a_tensor_on_a_single_member_under_tensor_split() {
     assert_eq!(home(&plan, "output.weight"), "cpu:0");
     assert!(n_split(&plan) > 0);
     // A device that nobody named.
-    let unknown = Deployment { overrides: vec![on("blk.*", "cpu:7/9")], ..tensor_deployment(2, &[]) };
+    let unknown = Deployment {
+        overrides: vec![on("blk.*", "cpu:7/9")],
+        ..tensor_deployment(2, &[])
+    };
     let error = unknown.placement().err().expect("no such device");
     says(&error, &["blk.*", "cpu:7/9", "cpu:0/2", "cpu:1/2"]);
 }
@@ -148,16 +184,30 @@ fn i26502_i24376_members_are_asked_for_their_own_part() {
     let scene = attention_scene(1, 2, 32, Heads::new(8, 2, 16));
     let refuses = || masked(Refuse::GqaRatioNotIn(&[4]));
     let world = FakeWorld::new([refuses(), refuses()]).unwrap();
-    same_as_one_when_split(&scene, &split_over(world.open_all().unwrap(), &[]), "whole groups");
+    same_as_one_when_split(
+        &scene,
+        &split_over(world.open_all().unwrap(), &[]),
+        "whole groups",
+    );
     world.audit().unwrap();
 
     let any = FakeSpec::default;
     let world = FakeWorld::new([any(), any(), refuses(), any()]).unwrap();
-    let error = scene.plan(&split_over(world.open_all().unwrap(), &[])).unwrap_err();
-    assert!(matches!(error, SchedError::Plan(PlanError::Member { .. })), "{error}");
+    let error = scene
+        .plan(&split_over(world.open_all().unwrap(), &[]))
+        .unwrap_err();
+    assert!(
+        matches!(error, SchedError::Plan(PlanError::Member { .. })),
+        "{error}"
+    );
     says(
         &error,
-        &["member 2 (fake:2)", "attention", "attention/", "query heads per key head is 2"],
+        &[
+            "member 2 (fake:2)",
+            "attention",
+            "attention/",
+            "query heads per key head is 2",
+        ],
     );
 }
 
@@ -171,10 +221,14 @@ fn i26502_members_hear_what_memory_is_for() {
     let plan = scene.plan(&placement).unwrap();
     let bindings = scene.bind(&placement, &plan).unwrap();
     let leaks = world.check_no_leaks().unwrap_err().to_string();
-    for what in ["weight \"blk.0.attn_q.weight\"", "weight \"blk.0.attn_output.weight\"", "state \"kv.0.k\""] {
+    for what in [
+        "weight \"blk.0.attn_q.weight\"",
+        "weight \"blk.0.attn_output.weight\"",
+        "state \"kv.0.k\"",
+    ] {
         assert_eq!(leaks.matches(what).count(), 2, "{what}: {leaks}");
     }
-    // Each member holds half of it: 4 heads of 16 by 32, and as much again for keys, values and output together.
+    // Two of four heads, one of two key heads: half of everything on each.
     let weights: u64 = plan.parts[0].plan.weights.iter().map(|w| w.bytes).sum();
     let states: u64 = plan.parts[0].plan.states.iter().map(|s| s.bytes).sum();
     let held = [world.held_bytes(0), world.held_bytes(1)];
@@ -193,19 +247,29 @@ fn i27116_a_kv_type_that_a_member_cannot_read_is_named() {
     ])
     .unwrap();
     let placement = split_over(world.open_all().unwrap(), &[]);
-    let options = LoadOptions { precision: Precision::Exact, ..LoadOptions::default() };
+    let options = LoadOptions {
+        precision: Precision::Exact,
+        ..LoadOptions::default()
+    };
     let model = Model::load(fixture_path(SMALL), placement, options, &mut |_, _| {}).unwrap();
     let session = |kv_dtype| {
-        let options = SessionOptions { n_ctx: Some(64), n_batch: 16, kv_dtype, ..SessionOptions::default() };
+        let options = SessionOptions {
+            n_ctx: Some(64),
+            n_batch: 16,
+            kv_dtype,
+            ..SessionOptions::default()
+        };
         Session::new(&model, &options)
     };
     let error = session(DType::Q4_0).err().expect("a refusal");
     assert!(matches!(error, SessionError::Plan { .. }), "{error}");
-    says(&error, &["member 1 (fake:1)", "attention", "key cache as Q4_0"]);
+    says(
+        &error,
+        &["member 1 (fake:1)", "attention", "key cache as Q4_0"],
+    );
     let mut session = session(DType::F16).unwrap();
     let (logits, _) = run(&mut session, &PROMPT, 2);
     assert!(logits.iter().all(|x| x.is_finite()));
-    drop((session, Arc::clone(&model)));
 }
 
 /// Members of different makes: alignment, largest buffer, memory and kernels differ. The peer asserts that buffers are
@@ -214,7 +278,10 @@ fn i27116_a_kv_type_that_a_member_cannot_read_is_named() {
 fn i25594_unlike_members() {
     let specs = [
         FakeSpec::default().alignment(64),
-        FakeSpec::default().alignment(4096).max_buffer(1 << 20).memory(2 << 20),
+        FakeSpec::default()
+            .alignment(4096)
+            .max_buffer(1 << 20)
+            .memory(2 << 20),
         FakeSpec::default()
             .alignment(512)
             .mask(Mask::default().with_fast("quick_matmul", "matmul", Refuse::Strided)),
@@ -229,7 +296,11 @@ fn i25594_unlike_members() {
         .iter()
         .map(|m| m.steps.iter().any(|s| s.route.kernel == "quick_matmul"))
         .collect();
-    assert_eq!(kernels, [false, false, true], "each member has its own kernels");
+    assert_eq!(
+        kernels,
+        [false, false, true],
+        "each member has its own kernels"
+    );
     same_as_one_when_split(&scene, &placement, "unlike members");
     drop(placement);
     world.audit().unwrap();

@@ -5,9 +5,7 @@ use std::error::Error;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use ggrs_core::device::{
-    Bindings, BufferSlice, BufferUse, Device, Precision, WeightSource,
-};
+use ggrs_core::device::{Bindings, BufferSlice, BufferUse, Device, Precision, WeightSource};
 use ggrs_core::ops::{LeafKind, Op};
 use ggrs_core::plan::{PlanOptions, WeightSlot};
 use ggrs_core::{BindError, DType, DeviceError, Graph, Sharding};
@@ -173,7 +171,11 @@ pub(crate) fn canaries_live(placement: &Placement, plan: &SchedPlan, bindings: &
             let whole = BufferSlice::whole(Arc::clone(buffer));
             let canary = whole.range("", slot.bytes, CANARY.len() as u64).unwrap();
             let mut bytes = [0; CANARY.len()];
-            device.queue().unwrap().download(&canary, &mut bytes).unwrap();
+            device
+                .queue()
+                .unwrap()
+                .download(&canary, &mut bytes)
+                .unwrap();
             assert_eq!(bytes, CANARY, "behind {}", slot.name);
         }
     }
@@ -183,10 +185,16 @@ pub(crate) fn canaries_live(placement: &Placement, plan: &SchedPlan, bindings: &
 pub(crate) fn distance(actual: &Answers, expected: &Answers) -> f64 {
     assert!(actual.keys().eq(expected.keys()), "other outputs");
     let errors = expected.iter().map(|(name, e)| {
-        assert!(e.iter().any(|v| *v != 0.0), "{name} tests nothing: it is all 0");
+        assert!(
+            e.iter().any(|v| *v != 0.0),
+            "{name} tests nothing: it is all 0"
+        );
         ggrs_tests::placed::nmse(&actual[name], e)
     });
-    errors.fold(0.0, |worst, error| if error <= worst { worst } else { error })
+    errors.fold(
+        0.0,
+        |worst, error| if error <= worst { worst } else { error },
+    )
 }
 
 /// A placement gives what one CPU device gives.

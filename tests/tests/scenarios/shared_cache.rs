@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use ggrs_core::BindError;
 use ggrs_core::device::{Bindings, Device};
 use ggrs_sched::{Placement, SchedPlan, SchedRunner};
 use ggrs_tests::fake::FakeWorld;
 use ggrs_tests::placed::{by_layer, cpu_members};
 
 use crate::joined::joined;
-use crate::placed_graph::{Answers, Scene, canaries_live, distance, runner};
+use crate::placed_graph::{Answers, Scene, canaries_live, distance, runner, says};
 use crate::small_graphs::{Heads, at_positions, attention_graph};
 
 const TURNS: usize = 1000;
@@ -41,7 +42,11 @@ impl Shared {
     fn new(graphs: &[Scene; 2], placement: Placement) -> Self {
         let plans = [0, 1].map(|i| graphs[i].plan(&placement).unwrap());
         let bindings = graphs[0].bind(&placement, &plans[0]).unwrap();
-        Self { placement, plans, bindings }
+        Self {
+            placement,
+            plans,
+            bindings,
+        }
     }
 
     fn runner(&self, which: usize) -> SchedRunner {
@@ -52,7 +57,11 @@ impl Shared {
 /// Two graphs in turns, each compiled again now and then, against a world in which every turn compiles afresh.
 fn interleaved(devices: Vec<Arc<dyn Device>>, layered: bool, turns: usize) {
     let graphs = graphs();
-    let placement = if layered { by_layer(devices) } else { Placement::on(devices[0].clone()) };
+    let placement = if layered {
+        by_layer(devices)
+    } else {
+        Placement::on(devices[0].clone())
+    };
     let shared = Shared::new(&graphs, placement);
     let fresh = Shared::new(&graphs, Placement::on(cpu_members(1).remove(0)));
     let mut kept = [shared.runner(0), shared.runner(1)];
@@ -117,4 +126,45 @@ fn i24566_i25522_two_graphs_in_turns_over_three_members() {
     interleaved(vec![device], false, TURNS);
     world.audit().unwrap();
     world.assert_no_leaks();
+}
+
+/// Target and draft with other shares or another number of members over one cache: the peer needs `-ts 1,1`, else
+/// their slices of keys do not match. GGRS refuses to bind a cache of other devices and names both.
+#[test]
+fn i24566_seed_4_a_draft_that_is_split_otherwise_is_refused() {
+    let world = FakeWorld::uniform(3).unwrap();
+    let devices = world.open_all().unwrap();
+    let [draft, target] = graphs();
+    let owner = joined(devices[..2].to_vec(), &[3.0, 1.0]);
+    let shared = Shared::new(&[target.clone(), draft.clone()], Placement::on(owner));
+    let bound = |placement: &Placement| {
+        let plan = draft.plan(placement).unwrap();
+        let mut bindings = draft.bind(placement, &plan).unwrap();
+        for state in ["kv.0.k", "kv.0.v", "kv.1.k", "kv.1.v"] {
+            bindings[0].insert(state, Arc::clone(shared.bindings[0].get(state).unwrap()));
+        }
+        runner(placement, &plan, &bindings).map(|_| ())
+    };
+    let same = Arc::clone(&shared.placement.devices[0]);
+    bound(&Placement::on(same)).expect("the target's own device");
+    let others: [(Arc<dyn Device>, &[&str]); 3] = [
+        (
+            joined(devices[..2].to_vec(), &[1.0, 1.0]),
+            &["fake:0+fake:1"],
+        ),
+        (
+            joined(devices.clone(), &[]),
+            &["fake:0+fake:1+fake:2: ", "fake:0+fake:1;"],
+        ),
+        (Arc::clone(&devices[0]), &["fake:0: the buffer belongs to"]),
+    ];
+    for (device, parts) in others {
+        let name = device.info().name.to_string();
+        let error = bound(&Placement::on(device)).expect_err(&name);
+        assert!(
+            matches!(error, BindError::Sharding { .. } | BindError::Device(_)),
+            "{error}"
+        );
+        says(&error, parts);
+    }
 }

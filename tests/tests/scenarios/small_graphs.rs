@@ -2,9 +2,7 @@
 //! gives its leaves. Sizes are the scenario's; it knows no device.
 
 use ggrs_core::ops::{Attention, GluKind, SortOrder, Visibility};
-use ggrs_core::{
-    Cut, DType, Graph, GraphBuilder, Link, Pages, Real, Role, RoleKind, Shape, Value,
-};
+use ggrs_core::{Cut, DType, Graph, GraphBuilder, Link, Pages, Real, Role, RoleKind, Shape, Value};
 
 use crate::placed_graph::Scene;
 
@@ -63,9 +61,8 @@ pub(crate) fn attention(
     let Heads { n, n_kv, width, .. } = heads;
     let (n_tokens, n_embd) = matrix(b, x);
     let group = format!("blk.{layer}.heads");
-    let link = |axis, unit, shared_by| {
-        Link::new(&group, Cut::Heads, n, axis, unit).shared_by(shared_by)
-    };
+    let link =
+        |axis, unit, shared_by| Link::new(&group, Cut::Heads, n, axis, unit).shared_by(shared_by);
     let mut weight = |part: &str, rows: usize, columns: usize, link: Link| {
         let name = format!("blk.{layer}.attn_{part}.weight");
         let w = b.weight(&name, heads.weights, [rows, columns]).unwrap();
@@ -80,7 +77,9 @@ pub(crate) fn attention(
     let wo = weight("output", n_embd, n * width, link(1, width, 1));
     let mut state = |part: &str| {
         let shape = [N_BLOCKS * BLOCK, n_kv, width];
-        let state = b.state(&format!("kv.{layer}.{part}"), heads.kv, shape).unwrap();
+        let state = b
+            .state(&format!("kv.{layer}.{part}"), heads.kv, shape)
+            .unwrap();
         let role = Role::in_layer(RoleKind::Kv, layer).with(link(1, 1, g));
         b.describe(state, role).unwrap();
         state
@@ -116,7 +115,12 @@ pub(crate) fn paged(width: usize) -> Attention {
 }
 
 /// A model of `n_layers` attention layers with residuals; outputs `y`.
-pub(crate) fn attention_graph(n_layers: usize, n_tokens: usize, n_embd: usize, heads: Heads) -> Graph {
+pub(crate) fn attention_graph(
+    n_layers: usize,
+    n_tokens: usize,
+    n_embd: usize,
+    heads: Heads,
+) -> Graph {
     let mut b = GraphBuilder::new();
     let (mut x, pages) = step_inputs(&mut b, n_tokens, n_embd);
     for layer in 0..n_layers {
@@ -136,7 +140,12 @@ pub(crate) fn at_positions(scene: Scene, first: usize, n_tokens: usize) -> Scene
 }
 
 /// A scene of attention layers.
-pub(crate) fn attention_scene(n_layers: usize, n_tokens: usize, n_embd: usize, heads: Heads) -> Scene {
+pub(crate) fn attention_scene(
+    n_layers: usize,
+    n_tokens: usize,
+    n_embd: usize,
+    heads: Heads,
+) -> Scene {
     let graph = attention_graph(n_layers, n_tokens, n_embd, heads);
     at_positions(Scene::new(graph), 0, n_tokens)
 }
@@ -156,16 +165,30 @@ pub(crate) struct Experts {
 
 /// A mixture of experts whose choice is a strided view of a sorting order, as the peer writes it.
 pub(crate) fn experts(b: &mut GraphBuilder, layer: usize, x: Value, sizes: Experts) -> Value {
-    let Experts { n, n_used, width, weights } = sizes;
+    let Experts {
+        n,
+        n_used,
+        width,
+        weights,
+    } = sizes;
     let (n_tokens, n_embd) = matrix(b, x);
     let name = |part: &str| format!("blk.{layer}.ffn_{part}.weight");
-    let router = b.weight(&name("gate_inp"), DType::F32, [n, n_embd]).unwrap();
-    b.describe(router, Role::in_layer(RoleKind::Router, layer)).unwrap();
+    let router = b
+        .weight(&name("gate_inp"), DType::F32, [n, n_embd])
+        .unwrap();
+    b.describe(router, Role::in_layer(RoleKind::Router, layer))
+        .unwrap();
     let mut bank = |part: &str, rows: usize, columns: usize, axis: usize| {
         let w = b.weight(&name(part), weights, [n, rows, columns]).unwrap();
         let group = format!("blk.{layer}.experts");
         let role = Role::in_layer(RoleKind::Experts, layer)
-            .with(Link::new(&format!("{group}.width"), Cut::Width, width, axis, 1))
+            .with(Link::new(
+                &format!("{group}.width"),
+                Cut::Width,
+                width,
+                axis,
+                1,
+            ))
             .with(Link::new(&group, Cut::Experts, n, 0, 1));
         b.describe(w, role).unwrap();
         w
@@ -203,7 +226,9 @@ fn matrix(b: &GraphBuilder, x: Value) -> (usize, usize) {
 /// A graph of one mixture of experts with a residual; outputs `y`.
 pub(crate) fn experts_scene(n_tokens: usize, n_embd: usize, sizes: Experts) -> Scene {
     let mut b = GraphBuilder::new();
-    let x = b.input("x", DType::F32, Shape::from([n_tokens, n_embd])).unwrap();
+    let x = b
+        .input("x", DType::F32, Shape::from([n_tokens, n_embd]))
+        .unwrap();
     let y = experts(&mut b, 0, x, sizes);
     let y = b.add(x, y).unwrap();
     b.output("y", y).unwrap();

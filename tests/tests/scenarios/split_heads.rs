@@ -1,12 +1,12 @@
 //! Heads over members: more members than key heads, members without any, one key head for all.
 
-use ggrs_core::DType;
 use ggrs_core::device::Precision;
-use ggrs_core::{Cut, GraphBuilder, Link, Role, RoleKind, Stretch};
+use ggrs_core::{Cut, DType, GraphBuilder, Link, Role, RoleKind, Stretch};
+use ggrs_sched::Placement;
 use ggrs_tests::placed::{cpu_members, load, nmse, open, run};
 
-use crate::joined::{cpu_split, joined};
-use crate::placed_graph::{Scene, exact, runner, same_as_one_when_split};
+use crate::joined::{cpu_split, joined, load_split, plan_of};
+use crate::placed_graph::{Scene, distance, runner, same_as_one_when_split};
 use crate::small_graphs::{
     Experts, Heads, at_positions, attention, attention_scene, experts, experts_scene, step_inputs,
 };
@@ -19,7 +19,7 @@ fn same_model(fixture: &str, splits: &[(usize, &[f64])]) {
     let (expected, tokens) = run(&mut open(&one, 64, DType::F32), &PROMPT, 6);
     for (n, ratios) in splits {
         let what = format!("{fixture} over {n} members {ratios:?}");
-        let model = load(fixture, cpu_split(*n, ratios), Precision::Exact);
+        let model = load_split(fixture, cpu_split(*n, ratios), Precision::Exact);
         let (logits, got) = run(&mut open(&model, 64, DType::F32), &PROMPT, 6);
         let error = nmse(&logits, &expected);
         assert!(error <= 1e-10, "{what}: NMSE {error:e}");
@@ -59,16 +59,33 @@ fn i22391_i22489_empty_shares_and_late_sums() {
     for (n, ratios) in splits {
         // Three members on expert widths of two blocks: somebody has nothing.
         for width in [64, 96] {
-            let sizes = Experts { n: 4, n_used: 2, width, weights: DType::Q8_0 };
+            let sizes = Experts {
+                n: 4,
+                n_used: 2,
+                width,
+                weights: DType::Q8_0,
+            };
             let scene = experts_scene(3, 32, sizes);
             let what = format!("{n} members {ratios:?}, width {width}");
             same_as_one_when_split(&scene, &cpu_split(n, ratios), &what);
         }
     }
-    let two_blocks = Experts { n: 4, n_used: 2, width: 64, weights: DType::Q8_0 };
-    same_as_one_when_split(&experts_scene(3, 32, two_blocks), &cpu_split(3, &[]), "three members on two blocks");
+    let two_blocks = Experts {
+        n: 4,
+        n_used: 2,
+        width: 64,
+        weights: DType::Q8_0,
+    };
+    same_as_one_when_split(
+        &experts_scene(3, 32, two_blocks),
+        &cpu_split(3, &[]),
+        "three members on two blocks",
+    );
     same_model("qwen3moe/small-f32.gguf", &splits[..2]);
-    same_model("qwen3moe/small-q8_0.gguf", &[(3, &[]), (3, &[1.0, 0.0, 1.0])]);
+    same_model(
+        "qwen3moe/small-q8_0.gguf",
+        &[(3, &[]), (3, &[1.0, 0.0, 1.0])],
+    );
 }
 
 /// One key head for all query heads: the peer asserts that an axis is not split. GGRS gives every member the head.
@@ -77,7 +94,11 @@ fn i24015_one_key_head() {
     for (n, ratios) in [(2, &[][..]), (3, &[]), (4, &[3.0, 1.0, 0.0, 2.0])] {
         for n_tokens in [1, 5] {
             let scene = attention_scene(2, n_tokens, 32, Heads::new(6, 1, 16));
-            same_as_one_when_split(&scene, &cpu_split(n, ratios), &format!("{n} members {ratios:?}"));
+            same_as_one_when_split(
+                &scene,
+                &cpu_split(n, ratios),
+                &format!("{n} members {ratios:?}"),
+            );
         }
     }
 }
@@ -90,11 +111,46 @@ fn i24486_i26837_nine_and_ten_members() {
         let (x, pages) = step_inputs(&mut b, 3, 16);
         let y = attention(&mut b, 0, x, pages, Heads::new(4, 2, 8));
         let x = b.add(x, y).unwrap();
-        let y = experts(&mut b, 0, x, Experts { n: 4, n_used: 2, width: 16, weights: DType::F32 });
+        let y = experts(
+            &mut b,
+            0,
+            x,
+            Experts {
+                n: 4,
+                n_used: 2,
+                width: 16,
+                weights: DType::F32,
+            },
+        );
         let y = b.add(x, y).unwrap();
         b.output("y", y).unwrap();
         let scene = at_positions(Scene::new(b.seal().unwrap()), 0, 3);
         same_as_one_when_split(&scene, &cpu_split(n, &[]), &format!("{n} members"));
+    }
+    same_model("qwen3moe/small-f32.gguf", &[(9, &[]), (10, &[])]);
+}
+
+/// Everything to one of two members should be that member alone; in the peer it is another path with another answer.
+/// In GGRS the sums with nothing change no bit.
+#[test]
+fn i13612_all_to_one_member_is_that_member() {
+    let one = load(
+        "qwen3moe/small-f32.gguf",
+        cpu_members(1).remove(0),
+        Precision::Exact,
+    );
+    let (expected, _) = run(&mut open(&one, 64, DType::F32), &PROMPT, 4);
+    for ratios in [[100.0, 0.0], [0.0, 100.0]] {
+        let split = cpu_split(2, &ratios);
+        let model = load_split("qwen3moe/small-f32.gguf", split, Precision::Exact);
+        let held: Vec<u64> = plan_of(&model, 1)
+            .device_bytes()
+            .iter()
+            .map(|d| d.weights)
+            .collect();
+        assert!(held.iter().max() > held.iter().min(), "{held:?}");
+        let (logits, _) = run(&mut open(&model, 64, DType::F32), &PROMPT, 4);
+        assert!(logits == expected, "{ratios:?}");
     }
 }
 
@@ -109,8 +165,14 @@ fn i21876_a_fused_projection_is_called_twice() {
         let rows = (n + 2 * n_kv) * width;
         let w = b.weight("qkv", DType::F32, [rows, n_embd]).unwrap();
         let mut link = Link::new("heads", Cut::Heads, n, 0, width);
-        link.stretches.extend([Stretch { unit: width, shared_by: n / n_kv }; 2]);
-        b.describe(w, Role::in_layer(RoleKind::Attention, 0).with(link)).unwrap();
+        link.stretches.extend(
+            [Stretch {
+                unit: width,
+                shared_by: n / n_kv,
+            }; 2],
+        );
+        b.describe(w, Role::in_layer(RoleKind::Attention, 0).with(link))
+            .unwrap();
         let all = b.matmul(w, x).unwrap();
         let mut at = 0;
         for (name, n) in [("q", n), ("k", n_kv), ("v", n_kv)] {
@@ -120,18 +182,24 @@ fn i21876_a_fused_projection_is_called_twice() {
         }
         let scene = Scene::new(b.seal().unwrap());
         let device = joined(cpu_members(members), ratios);
-        let lies = device.split_plan(&scene.graph).unwrap().sharding("qkv").to_string();
+        let lies = device
+            .split_plan(&scene.graph)
+            .unwrap()
+            .sharding("qkv")
+            .to_string();
         assert!(lies.starts_with("split"), "{lies}");
-        let placement = ggrs_sched::Placement::on(device);
+        let placement = Placement::on(device);
         let plan = scene.plan(&placement).unwrap();
-        assert_eq!(exact().precision, plan.parts[0].plan.precision);
         let bindings = scene.bind(&placement, &plan).unwrap();
         let mut compiled = runner(&placement, &plan, &bindings).unwrap();
         let expected = scene.expected();
         for call in 0..3 {
             let answers = scene.run(&mut compiled).unwrap();
-            let error = crate::placed_graph::distance(&answers, &expected);
-            assert!(error <= 1e-10, "call {call}, {members} members: NMSE {error:e}");
+            let error = distance(&answers, &expected);
+            assert!(
+                error <= 1e-10,
+                "call {call}, {members} members: NMSE {error:e}"
+            );
         }
     }
 }

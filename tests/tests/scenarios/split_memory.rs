@@ -23,12 +23,20 @@ fn segmented(dtype: DType, units: &[usize]) -> Graph {
     let width: usize = units.iter().map(|u| u * POSITIONS).sum();
     let mut b = GraphBuilder::new();
     let mut link = Link::new("channels", Cut::Heads, POSITIONS, 1, units[0]);
-    link.stretches = units.iter().map(|unit| Stretch { unit: *unit, shared_by: 1 }).collect();
+    link.stretches = units
+        .iter()
+        .map(|unit| Stretch {
+            unit: *unit,
+            shared_by: 1,
+        })
+        .collect();
     let x = b.input("x", DType::F32, [ROWS, width]).unwrap();
     let s = b.state("s", dtype, [ROWS, width]).unwrap();
-    b.describe(s, Role::in_layer(RoleKind::Recurrent, 0).with(link.clone())).unwrap();
+    b.describe(s, Role::in_layer(RoleKind::Recurrent, 0).with(link.clone()))
+        .unwrap();
     let w = b.weight("w", DType::F32, [1, width]).unwrap();
-    b.describe(w, Role::in_layer(RoleKind::Recurrent, 0).with(link)).unwrap();
+    b.describe(w, Role::in_layer(RoleKind::Recurrent, 0).with(link))
+        .unwrap();
     let y = b.mul(x, w).unwrap();
     b.store(s, y).unwrap();
     b.output("y", y).unwrap();
@@ -62,7 +70,11 @@ fn ranges_hold(queue: &mut dyn Queue, whole: &BufferSlice, random: &mut RandomIn
         }
         let mut read = vec![0; len];
         queue.download(&range, &mut read).unwrap();
-        assert!(read == shadow[start..start + len], "{what}: bytes {start}..{}", start + len);
+        assert!(
+            read == shadow[start..start + len],
+            "{what}: bytes {start}..{}",
+            start + len
+        );
     }
     let mut all = vec![0; n];
     queue.download(whole, &mut all).unwrap();
@@ -105,13 +117,24 @@ fn i22307_i21876_seed_1_any_bytes_of_a_segmented_split() {
 
             let slot = plan.weight("w").unwrap();
             let bytes = random.weights(DType::F32, slot.desc.shape.elems().unwrap(), 1.0);
-            let source = WeightSource { bytes: &bytes, owner: None };
+            let source = WeightSource {
+                bytes: &bytes,
+                owner: None,
+            };
             let weight = device.load_weight(slot, source).unwrap();
-            assert!(device.read_weight(slot, &*weight).unwrap() == bytes, "{what}: the weight");
-            let tail = BufferSlice::whole(weight).range("", 5, bytes.len() as u64 - 9).unwrap();
+            assert!(
+                device.read_weight(slot, &*weight).unwrap() == bytes,
+                "{what}: the weight"
+            );
+            let tail = BufferSlice::whole(weight)
+                .range("", 5, bytes.len() as u64 - 9)
+                .unwrap();
             let mut read = vec![0; bytes.len() - 9];
             queue.download(&tail, &mut read).unwrap();
-            assert!(read == bytes[5..bytes.len() - 4], "{what}: bytes of the weight");
+            assert!(
+                read == bytes[5..bytes.len() - 4],
+                "{what}: bytes of the weight"
+            );
         }
     }
 }
@@ -163,7 +186,11 @@ fn observed() -> Scene {
 #[test]
 fn eval_callback_an_observed_partial_sum_is_the_sum() {
     for n in [2, 3, 4] {
-        same_as_one_when_split(&observed(), &cpu_split(n, &[]), &format!("observed, {n} members"));
+        same_as_one_when_split(
+            &observed(),
+            &cpu_split(n, &[]),
+            &format!("observed, {n} members"),
+        );
     }
 }
 
@@ -174,7 +201,8 @@ fn eval_callback_a_graph_that_ends_in_a_partial_sum() {
     let x = b.input("x", DType::F32, [3, 64]).unwrap();
     let w = b.weight("down", DType::F32, [16, 64]).unwrap();
     let link = Link::new("ffn", Cut::Width, 64, 1, 1);
-    b.describe(w, Role::in_layer(RoleKind::Dense, 0).with(link)).unwrap();
+    b.describe(w, Role::in_layer(RoleKind::Dense, 0).with(link))
+        .unwrap();
     let y = b.matmul(w, x).unwrap();
     b.output("y", y).unwrap();
     let graph = b.seal().unwrap();
@@ -190,7 +218,12 @@ fn eval_callback_a_graph_that_ends_in_a_partial_sum() {
 /// GGRS has no address for it: what can be read is whole.
 #[test]
 fn class_c_a_partial_sum_cannot_be_read_by_mistake() {
-    let sizes = Experts { n: 4, n_used: 2, width: 32, weights: DType::F32 };
+    let sizes = Experts {
+        n: 4,
+        n_used: 2,
+        width: 32,
+        weights: DType::F32,
+    };
     let scene = experts_scene(3, 32, sizes);
     let device = joined(cpu_members(2), &[]);
     let placement = Placement::on(Arc::clone(&device) as Arc<dyn Device>);
@@ -198,13 +231,26 @@ fn class_c_a_partial_sum_cannot_be_read_by_mistake() {
     let bindings = scene.bind(&placement, &planned).unwrap();
     let planned = &planned.parts[0].plan;
     let executable = device.compile(planned, &bindings[0]).unwrap();
-    let values = planned.graph.iter().flat_map(|(_, node)| node.outputs.iter().copied());
+    let values = planned
+        .graph
+        .iter()
+        .flat_map(|(_, node)| node.outputs.iter().copied());
     let partial = |v: &ValueId| planned.shardings[v.index()] == Sharding::Partial;
     let (partial, whole): (Vec<ValueId>, Vec<ValueId>) = values.partition(partial);
-    assert!(partial.len() >= 2, "experts' answers are added up late: {}", planned.explain());
+    assert!(
+        partial.len() >= 2,
+        "experts' answers are added up late: {}",
+        planned.explain()
+    );
     assert!(partial.iter().all(|v| executable.value(*v).is_none()));
-    let seen = whole.iter().filter(|v| executable.value(**v).is_some()).count();
-    assert!(seen > planned.weights.len(), "inputs, outputs and weights have addresses");
+    let seen = whole
+        .iter()
+        .filter(|v| executable.value(**v).is_some())
+        .count();
+    assert!(
+        seen > planned.weights.len(),
+        "inputs, outputs and weights have addresses"
+    );
 }
 
 /// Several sequences' rows of one output, each read for itself and right after the run was started: the peer's
@@ -216,7 +262,8 @@ fn i22307_pooled_rows_are_read_at_offsets_right_after_submit() {
     let x = b.input("x", DType::F32, [n_tokens, n_embd]).unwrap();
     let w = b.weight("w", DType::F32, [width, n_embd]).unwrap();
     let link = Link::new("hidden", Cut::Width, width, 0, 1);
-    b.describe(w, Role::in_layer(RoleKind::Dense, 0).with(link)).unwrap();
+    b.describe(w, Role::in_layer(RoleKind::Dense, 0).with(link))
+        .unwrap();
     let y = b.matmul(w, x).unwrap();
     b.output("pooled", y).unwrap();
     let scene = Scene::new(b.seal().unwrap());

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use ggrs_core::device::Precision;
-use ggrs_core::ops::GluKind;
+use ggrs_core::ops::{GluKind, UnaryKind};
 use ggrs_core::{Cut, DType, GraphBuilder, Link, PartitionError, PlanError, Role, RoleKind};
 use ggrs_meta::{MetaDevice, MetaOptions};
 use ggrs_sched::{Placement, SchedError};
 use ggrs_tests::placed::{cpu_members, load, nmse, open, run};
 
-use crate::joined::cpu_split;
+use crate::joined::{cpu_split, joined, load_split};
 use crate::placed_graph::{Scene, same_as_one_when_split, says};
 use crate::small_graphs::{Heads, attention_scene};
 
@@ -24,7 +24,8 @@ fn dense(gate: DType, up: DType, down: Option<DType>) -> Scene {
     let mut weight = |name: &str, dtype, shape: [usize; 2], axis| {
         let w = b.weight(name, dtype, shape).unwrap();
         let link = Link::new("blk.0.ffn", Cut::Width, WIDTH, axis, 1);
-        b.describe(w, Role::in_layer(RoleKind::Dense, 0).with(link)).unwrap();
+        b.describe(w, Role::in_layer(RoleKind::Dense, 0).with(link))
+            .unwrap();
         w
     };
     let gate = weight("gate", gate, [WIDTH, n_embd], 0);
@@ -47,7 +48,11 @@ fn i22817_i23843_mixed_types_in_one_group_and_uneven_shares() {
     for ratios in [&[][..], &[3.0, 1.0, 2.0], &[30.0, 25.0, 1.0]] {
         for down in [DType::Q4_K, DType::Q8_0, DType::F32, DType::Q6_K] {
             let scene = dense(DType::Q4_0, DType::Q6_K, Some(down));
-            same_as_one_when_split(&scene, &cpu_split(3, ratios), &format!("{ratios:?}, down in {down}"));
+            same_as_one_when_split(
+                &scene,
+                &cpu_split(3, ratios),
+                &format!("{ratios:?}, down in {down}"),
+            );
         }
     }
 }
@@ -55,12 +60,16 @@ fn i22817_i23843_mixed_types_in_one_group_and_uneven_shares() {
 /// The same in whole models with K-quants over three members.
 #[test]
 fn i22817_i23843_models_of_mixed_types_over_three_uneven_members() {
-    for fixture in ["qwen3moe/k-kmix.gguf", "demo/demo-q4_k_m.gguf", "qwen3moe/small-mix32.gguf"] {
+    for fixture in [
+        "qwen3moe/k-kmix.gguf",
+        "demo/demo-q4_k_m.gguf",
+        "qwen3moe/small-mix32.gguf",
+    ] {
         let one = load(fixture, cpu_members(1).remove(0), Precision::Exact);
         let (expected, tokens) = run(&mut open(&one, 64, DType::F32), &PROMPT, 4);
         for ratios in [&[3.0, 1.0, 2.0][..], &[1.0, 1.0, 1.0]] {
             let what = format!("{fixture} {ratios:?}");
-            let model = load(fixture, cpu_split(3, ratios), Precision::Exact);
+            let model = load_split(fixture, cpu_split(3, ratios), Precision::Exact);
             let (logits, got) = run(&mut open(&model, 64, DType::F32), &PROMPT, 4);
             let error = nmse(&logits, &expected);
             assert!(error <= 1e-10, "{what}: NMSE {error:e}");
@@ -75,19 +84,28 @@ fn i22817_i23843_models_of_mixed_types_over_three_uneven_members() {
 fn i24309_a_group_without_its_partner() {
     for ratios in [&[][..], &[3.0, 1.0]] {
         let scene = dense(DType::Q8_0, DType::F16, None);
-        same_as_one_when_split(&scene, &cpu_split(2, ratios), &format!("no down projection, {ratios:?}"));
+        same_as_one_when_split(
+            &scene,
+            &cpu_split(2, ratios),
+            &format!("no down projection, {ratios:?}"),
+        );
     }
     // Only the queries are linked: keys, values and cache stay whole.
     let mut b = GraphBuilder::new();
     let x = b.input("x", DType::F32, [3, 32]).unwrap();
     let q = b.weight("q", DType::F32, [64, 32]).unwrap();
     let link = Link::new("heads", Cut::Heads, 4, 0, 16);
-    b.describe(q, Role::in_layer(RoleKind::Attention, 0).with(link)).unwrap();
+    b.describe(q, Role::in_layer(RoleKind::Attention, 0).with(link))
+        .unwrap();
     let o = b.weight("o", DType::F32, [32, 64]).unwrap();
     let y = b.matmul(q, x).unwrap();
     let y = b.matmul(o, y).unwrap();
     b.output("y", y).unwrap();
-    same_as_one_when_split(&Scene::new(b.seal().unwrap()), &cpu_split(3, &[]), "only queries");
+    same_as_one_when_split(
+        &Scene::new(b.seal().unwrap()),
+        &cpu_split(3, &[]),
+        "only queries",
+    );
 }
 
 /// Sizes given by the user that cut through a quantised block are rounded by the peer, or assert. GGRS refuses them
@@ -101,14 +119,34 @@ fn i24486_sizes_that_cut_a_block_are_refused() {
         };
         Placement::on(MetaDevice::new(cpu_members(2), options).unwrap())
     };
-    let scene = attention_scene(1, 2, 32, Heads { weights: DType::Q8_0, ..Heads::new(8, 8, 16) });
+    let scene = attention_scene(
+        1,
+        2,
+        32,
+        Heads {
+            weights: DType::Q8_0,
+            ..Heads::new(8, 8, 16)
+        },
+    );
     let error = scene.plan(&with("blk.0.heads", &[3, 5])).unwrap_err();
     let cuts = matches!(
         &error,
-        SchedError::Plan(PlanError::Partition(PartitionError::CutsAtom { atom: 2, .. }))
+        SchedError::Plan(PlanError::Partition(PartitionError::CutsAtom {
+            atom: 2,
+            ..
+        }))
     );
     assert!(cuts, "{error}");
-    says(&error, &["blk.0.heads", "[3, 5]", "blk.0.attn_output.weight", "Q8_0", "nearest"]);
+    says(
+        &error,
+        &[
+            "blk.0.heads",
+            "[3, 5]",
+            "blk.0.attn_output.weight",
+            "Q8_0",
+            "nearest",
+        ],
+    );
     same_as_one_when_split(&scene, &with("blk.0.heads", &[2, 6]), "sizes that fit");
     let error = scene.plan(&with("blk.0.heads", &[2, 4])).unwrap_err();
     says(&error, &["blk.0.heads", "[2, 4]", "8"]);
@@ -126,5 +164,46 @@ fn i24486_shares_that_do_not_fit_the_members_are_refused() {
     ] {
         let error = scene.plan(&cpu_split(2, ratios)).unwrap_err();
         says(&error, &["2 members", rule]);
+    }
+}
+
+/// An output head that shares the embedding's table is whole on every device in the peer, a quarter of a million rows
+/// computed by each. GGRS cuts it by rows of the vocabulary, and chooses tokens without gathering the logits.
+#[test]
+fn generelschwerz_57_ollama_18302_a_tied_head_is_cut_and_tokens_are_chosen_from_its_parts() {
+    let (n_vocab, n_embd) = (61, 32);
+    let mut b = GraphBuilder::new();
+    let ids = b.input("ids", DType::I32, [4]).unwrap();
+    let table = b
+        .weight("token_embd.weight", DType::Q8_0, [n_vocab, n_embd])
+        .unwrap();
+    let link = Link::new("vocabulary", Cut::Vocabulary, n_vocab, 0, 1);
+    b.describe(table, Role::new(RoleKind::Embedding).with(link))
+        .unwrap();
+    let x = b.get_rows(table, ids).unwrap();
+    let x = b.rms_norm(x, None, 1e-6).unwrap();
+    let x = b.unary(UnaryKind::Silu, x).unwrap();
+    let logits = b.matmul(table, x).unwrap();
+    let (best, tokens) = b.top_k(logits, 5).unwrap();
+    let token = b.argmax(logits).unwrap();
+    for (name, value) in [("best", best), ("tokens", tokens), ("token", token)] {
+        b.output(name, value).unwrap();
+    }
+    // The first and the last row of the table, and two between.
+    let scene = Scene::new(b.seal().unwrap()).ints("ids", [0, 60, 17, 31]);
+    let expected = scene.expected();
+    for (n, ratios) in [
+        (2, &[][..]),
+        (3, &[]),
+        (5, &[]),
+        (2, &[1.0, 0.0]),
+        (3, &[3.0, 1.0, 50.0]),
+    ] {
+        let placement = Placement::on(joined(cpu_members(n), ratios));
+        let what = format!("{n} members {ratios:?}");
+        same_as_one_when_split(&scene, &placement, &what);
+        let answers = scene.answer(&placement).unwrap();
+        assert_eq!(answers["tokens"], expected["tokens"], "{what}");
+        assert_eq!(answers["token"], expected["token"], "{what}");
     }
 }
