@@ -135,7 +135,13 @@ impl MetaBuffer {
             Some(mine) if Arc::ptr_eq(&mine.owner, owner) => Ok(mine),
             other => Err(DeviceError::ForeignBuffer {
                 device: owner.name.clone(),
-                owner: other.map_or("another device", |b| &b.owner.name).to_owned(),
+                owner: match other {
+                    None => "another device".to_owned(),
+                    Some(b) if b.owner.name == owner.name => {
+                        format!("another device made of {}", owner.name)
+                    }
+                    Some(b) => b.owner.name.clone(),
+                },
             }),
         }
     }

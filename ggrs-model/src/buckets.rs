@@ -202,14 +202,10 @@ impl Steps {
         let plan = self.plan(n_tokens, n_out)?;
         let cost = plan.cost();
         let (flops, bytes) = (cost.flops, cost.bytes);
-        tracing::info!(
-            n_tokens,
-            n_out,
-            flops,
-            bytes,
-            "step planned\n{}",
-            plan.summary()
-        );
+        tracing::info!(n_tokens, n_out, flops, bytes, "step planned");
+        for line in plan.summary().lines() {
+            tracing::info!("  {line}");
+        }
         tracing::debug!("{}", plan.explain());
         let file: Arc<dyn WeightFile> = Arc::clone(&self.model) as _;
         let mut runner = SchedRunner::new(

@@ -255,9 +255,13 @@ impl Places {
             return Ok(i);
         }
         let Some(other) = self.others.iter().find(|d| is_it(d)) else {
-            let known = self.devices.iter().chain(&self.others);
-            let mut known: Vec<String> = known.map(|d| d.name().to_string()).collect();
-            known.dedup();
+            let mut known: Vec<String> = Vec::new();
+            for device in self.devices.iter().chain(&self.others) {
+                let name = device.name().to_string();
+                if !known.contains(&name) {
+                    known.push(name);
+                }
+            }
             return Err(DeployError::UnknownDevice {
                 origin: origin.to_owned(),
                 device: name.to_owned(),

@@ -196,7 +196,7 @@ impl SchedPlan {
         let (n, bytes) = self.collectives();
         let _ = write!(
             out,
-            "{} steps; {} copies between devices ({copied} bytes); {n} collectives ({bytes} bytes from each member)",
+            "steps: {}; copies between devices: {} ({copied} bytes); collectives: {n} ({bytes} bytes from each member)",
             self.n_steps(),
             self.copies.len()
         );

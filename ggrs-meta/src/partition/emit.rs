@@ -133,7 +133,7 @@ impl Writer<'_> {
     /// Why a sum is made.
     fn why(&self, needed_by: Option<NodeId>, late: bool) -> String {
         match needed_by.map(|id| self.graph.node(id)) {
-            Some(node) => format!("{} \"{}\" needs the sum", node.op.spec().stem(), node.name),
+            Some(node) => format!("{} needs the sum", node.op.spec().stem()),
             None if late => "an output needs the sum".to_owned(),
             None => "added up at once, as asked".to_owned(),
         }

@@ -125,7 +125,7 @@ impl PartCollectives {
                     let members = (first..first + part.plan.members.len()).collect();
                     let mut report = collective_report(member, step, collective, layer, members);
                     if let Some(why) = reasons.get(&*node.name) {
-                        report.why = (*why).to_owned();
+                        report.why = format!("{why}; {}", report.why);
                     }
                     waiting.push_back((after, report));
                 }
@@ -184,8 +184,8 @@ fn collective_report(
             .unwrap_or_default(),
         bytes,
         wire_bytes: bytes.saturating_mul(hops).saturating_mul(rounds),
-        transport: format!("{}: {}", step.route.kernel, step.route.reason),
-        why: String::new(),
+        transport: step.route.kernel.to_string(),
+        why: step.route.reason.to_string(),
     }
 }
 

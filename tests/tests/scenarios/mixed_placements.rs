@@ -2,7 +2,7 @@
 //! that are not alike.
 
 use ggrs_core::device::Precision;
-use ggrs_core::{DType, PlanError};
+use ggrs_core::{DType, PlanError, Sharding};
 use ggrs_model::{
     Deployment, HostExperts, LoadOptions, Model, Override, Session, SessionError, SessionOptions,
     SplitMode,
@@ -120,6 +120,38 @@ fn i26490_experts_on_the_host_are_streamed_to_the_members_for_prompts() {
         let model = load(fixture, deployment.placement().unwrap(), Precision::Exact);
         let plan = plan_of(&model, 8);
         assert!(from_file(&plan) >= 4, "eight tokens: {}", plan.explain());
+    }
+}
+
+/// The cache of some layers on the host and of the others split, and attention on one member with experts on both:
+/// the peer has no such placements. In GGRS they are pins like any other.
+#[test]
+fn generelschwerz_64_67_parts_of_the_cache_or_of_the_layers_are_split() {
+    let on = |pattern: &str, device: &str| Override {
+        pattern: Pattern::new(pattern).unwrap(),
+        device: device.to_owned(),
+    };
+    for fixture in [SMALL, DEMO] {
+        let some = Deployment {
+            overrides: vec![on("kv.[12].*", "cpu")],
+            ..tensor_deployment(2, &[])
+        };
+        let plan = same_model(fixture, &some, "the cache of two layers on the host");
+        assert_eq!(home(&plan, "kv.1.k"), "cpu:0");
+        assert_ne!(home(&plan, "kv.3.k"), "cpu:0");
+        let attention = Deployment {
+            overrides: vec![on("blk.*.attn_*", "cpu:1/3"), on("kv.*", "cpu:1/3")],
+            ..tensor_deployment(3, &[])
+        };
+        let plan = same_model(fixture, &attention, "attention on one member");
+        assert_eq!(home(&plan, "blk.0.attn_output.weight"), "cpu:1/3");
+        let is_split = |name: &str| {
+            let mut weights = plan.parts.iter().flat_map(|p| &p.plan.weights);
+            let slot = weights.find(|w| w.name == name).expect("a weight");
+            let shards = slot.shards.as_ref();
+            shards.is_some_and(|s| matches!(s.sharding, Sharding::Split(_)))
+        };
+        assert!(is_split("blk.0.ffn_up_exps.weight") && !is_split("blk.0.attn_q.weight"));
     }
 }
 

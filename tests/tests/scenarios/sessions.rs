@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ggrs_core::DType;
 use ggrs_core::device::{Device, Precision};
-use ggrs_model::{Logits, Model, Session, SessionOptions, SlotId};
+use ggrs_model::{Checkpoint, Logits, Model, Session, SessionOptions, SlotId};
 use ggrs_sched::Placement;
 use ggrs_tests::fake::{FakeWorld, Point};
 use ggrs_tests::placed::{argmax, cpu_members, load, nmse};
@@ -272,9 +272,10 @@ fn i24566_seed_3_eight_turns_with_reuse_and_rollback() {
     for turn in 0..8 {
         if turn == 4 {
             // The user takes the last two turns back.
-            let back = checkpoint.take().expect("made in turn 1");
+            let (back, said): (Checkpoint, Vec<u32>) = checkpoint.take().expect("made in turn 1");
             reusing.rollback(&back).unwrap();
-            conversation = reusing.tokens().to_vec();
+            assert_eq!(reusing.tokens(), said);
+            conversation = said;
         }
         conversation.extend(prompt(5 + turn, turn));
         let slot = reusing.acquire(&conversation).unwrap();
@@ -290,7 +291,8 @@ fn i24566_seed_3_eight_turns_with_reuse_and_rollback() {
         n_reused += before;
         let (tokens, _) = greedy(&mut reusing, slot, &logits, 7);
         if turn == 1 {
-            checkpoint = Some(reusing.slot(slot).unwrap().checkpoint());
+            let mut slot = reusing.slot(slot).unwrap();
+            checkpoint = Some((slot.checkpoint(), slot.tokens().to_vec()));
         }
         reusing.release(slot).unwrap();
 

@@ -1,7 +1,7 @@
 //! Blocks of models in small: attention over a paged cache, dense and routed feed-forward, with the roles that a model
 //! gives its leaves. Sizes are the scenario's; it knows no device.
 
-use ggrs_core::ops::{Attention, GluKind, SortOrder, Visibility};
+use ggrs_core::ops::{Attention, GluKind, SortOrder, UnaryKind, Visibility};
 use ggrs_core::{Cut, DType, Graph, GraphBuilder, Link, Pages, Real, Role, RoleKind, Shape, Value};
 
 use crate::placed_graph::Scene;
@@ -24,6 +24,8 @@ pub(crate) struct Heads {
     pub(crate) kv: DType,
     /// What weights are kept as.
     pub(crate) weights: DType,
+    /// With sinks, and a gate on what each head gives.
+    pub(crate) gated: bool,
 }
 
 impl Heads {
@@ -35,6 +37,7 @@ impl Heads {
             width,
             kv: DType::F32,
             weights: DType::F32,
+            gated: false,
         }
     }
 }
@@ -75,6 +78,17 @@ pub(crate) fn attention(
     let wk = weight("k", n_kv * width, n_embd, link(0, width, g));
     let wv = weight("v", n_kv * width, n_embd, link(0, width, g));
     let wo = weight("output", n_embd, n * width, link(1, width, 1));
+    let gate = heads
+        .gated
+        .then(|| weight("gate", n * width, n_embd, link(0, width, 1)));
+    let gates = gate.map(|gate| {
+        let sinks = b
+            .weight(&format!("blk.{layer}.attn_sinks"), DType::F32, [n])
+            .unwrap();
+        let role = Role::in_layer(RoleKind::Attention, layer).with(link(0, 1, 1));
+        b.describe(sinks, role).unwrap();
+        (gate, sinks)
+    });
     let mut state = |part: &str| {
         let shape = [N_BLOCKS * BLOCK, n_kv, width];
         let state = b
@@ -93,9 +107,19 @@ pub(crate) fn attention(
     let (q, k, v) = (project(wq, n), project(wk, n_kv), project(wv, n_kv));
     let keys = b.cache_write(k_cache, k, pages, BLOCK).unwrap();
     let values = b.cache_write(v_cache, v, pages, BLOCK).unwrap();
-    let more = [pages.positions, pages.slots, pages.table];
-    let mixed = b.attention(paged(width), q, keys, values, &more).unwrap();
-    let flat = b.reshape(mixed, [n_tokens, n * width]).unwrap();
+    let mut more = vec![pages.positions, pages.slots, pages.table];
+    more.extend(gates.map(|(_, sinks)| sinks));
+    let op = Attention {
+        sinks: heads.gated,
+        ..paged(width)
+    };
+    let mixed = b.attention(op, q, keys, values, &more).unwrap();
+    let mut flat = b.reshape(mixed, [n_tokens, n * width]).unwrap();
+    if let Some((gate, _)) = gates {
+        let gate = b.matmul(gate, x).unwrap();
+        let gate = b.unary(UnaryKind::Sigmoid, gate).unwrap();
+        flat = b.mul(flat, gate).unwrap();
+    }
     let y = b.matmul(wo, flat).unwrap();
     b.scope("");
     y

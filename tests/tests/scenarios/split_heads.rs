@@ -1,7 +1,8 @@
 //! Heads over members: more members than key heads, members without any, one key head for all.
 
 use ggrs_core::device::Precision;
-use ggrs_core::{Cut, DType, GraphBuilder, Link, Role, RoleKind, Stretch};
+use ggrs_core::{Cut, DType, GraphBuilder, Link, Role, RoleKind, Sharding, Stretch};
+use ggrs_meta::{ExpertSplit, MetaDevice, MetaOptions};
 use ggrs_sched::Placement;
 use ggrs_tests::placed::{cpu_members, load, nmse, open, run};
 
@@ -56,31 +57,33 @@ fn i22391_i22489_empty_shares_and_late_sums() {
         (2, &[0.0, 1.0]),
         (4, &[0.0, 5.0, 0.0, 1.0]),
     ];
-    for (n, ratios) in splits {
-        // Three members on expert widths of two blocks: somebody has nothing.
-        for width in [64, 96] {
+    // Three members on a width of two blocks: even shares leave one with nothing as well.
+    for (n, ratios) in splits.into_iter().chain([(3, &[][..])]) {
+        for experts in [ExpertSplit::Width, ExpertSplit::Experts] {
             let sizes = Experts {
-                n: 4,
+                n: 2,
                 n_used: 2,
-                width,
+                width: 64,
                 weights: DType::Q8_0,
             };
+            let options = MetaOptions {
+                ratios: ratios.to_vec(),
+                experts,
+                ..MetaOptions::default()
+            };
+            let device = MetaDevice::new(cpu_members(n), options).unwrap();
             let scene = experts_scene(3, 32, sizes);
-            let what = format!("{n} members {ratios:?}, width {width}");
-            same_as_one_when_split(&scene, &cpu_split(n, ratios), &what);
+            let what = format!("{n} members {ratios:?}, by {experts:?}");
+            let lies = device.split_plan(&scene.graph).unwrap();
+            let Sharding::Split(split) = lies.sharding("blk.0.ffn_up_exps.weight") else {
+                panic!("{what}: not split");
+            };
+            assert!((0..n).any(|m| split.is_empty(m)), "{what}: {split}");
+            let by = if experts == ExpertSplit::Width { 1 } else { 0 };
+            assert_eq!(split.axis(), by, "{what}");
+            same_as_one_when_split(&scene, &Placement::on(device), &what);
         }
     }
-    let two_blocks = Experts {
-        n: 4,
-        n_used: 2,
-        width: 64,
-        weights: DType::Q8_0,
-    };
-    same_as_one_when_split(
-        &experts_scene(3, 32, two_blocks),
-        &cpu_split(3, &[]),
-        "three members on two blocks",
-    );
     same_model("qwen3moe/small-f32.gguf", &splits[..2]);
     same_model(
         "qwen3moe/small-q8_0.gguf",
@@ -99,6 +102,23 @@ fn i24015_one_key_head() {
                 &cpu_split(n, ratios),
                 &format!("{n} members {ratios:?}"),
             );
+        }
+    }
+}
+
+/// Gates on the heads' answers and sinks in their scores were split otherwise than the heads in the peer. In GGRS all
+/// that belongs to a head is one group.
+#[test]
+fn i27574_gates_and_sinks_follow_their_heads() {
+    for (n, n_kv) in [(6, 1), (8, 2), (4, 4)] {
+        for (members, ratios) in [(2, &[][..]), (3, &[3.0, 1.0, 1.0]), (5, &[])] {
+            let heads = Heads {
+                gated: true,
+                ..Heads::new(n, n_kv, 16)
+            };
+            let scene = attention_scene(2, 3, 32, heads);
+            let what = format!("{n}/{n_kv} heads over {members} members {ratios:?}");
+            same_as_one_when_split(&scene, &cpu_split(members, ratios), &what);
         }
     }
 }
