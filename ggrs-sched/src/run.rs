@@ -112,7 +112,7 @@ impl SchedRunner {
             let slot = planned.plan.inputs.iter().find(|i| i.name == name);
             let slice = slot.and_then(|slot| part.executable.value(slot.value));
             if let Some(slice) = slice {
-                check(name, &slice, data.len())?;
+                slice.check_filled(name, data.len())?;
                 part.queue.upload(&slice, data)?;
                 found = true;
             }
@@ -178,7 +178,7 @@ impl SchedRunner {
         for (part, planned) in self.parts.iter_mut().zip(&self.plan.parts) {
             let slot = planned.plan.outputs.iter().find(|o| o.name == name);
             if let Some(slice) = slot.and_then(|slot| part.executable.value(slot.value)) {
-                check(name, &slice, data.len())?;
+                slice.check_filled(name, data.len())?;
                 return part.queue.download(&slice, data);
             }
         }
@@ -243,17 +243,5 @@ fn end(parts: &[PartRunner], part: usize, step: usize) -> Result<BufferSlice, Bi
             possible: "a contiguous value of the device's own plan".to_owned(),
         }
         .into()
-    })
-}
-
-fn check(name: &str, slice: &BufferSlice, got: usize) -> Result<(), ExecError> {
-    let expected = usize::try_from(slice.bytes).unwrap_or(usize::MAX);
-    if got == expected {
-        return Ok(());
-    }
-    Err(ExecError::DataBytes {
-        name: name.to_owned(),
-        expected,
-        got,
     })
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::DeviceError;
+use crate::{DeviceError, ExecError};
 
 /// What a buffer is for; a device may place it accordingly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -107,6 +107,19 @@ impl BufferSlice {
             offset: 0,
             bytes,
         }
+    }
+
+    /// Data of `got` bytes must fill the slice; `name` is the input or output that it is.
+    pub fn check_filled(&self, name: &str, got: usize) -> Result<(), ExecError> {
+        let expected = usize::try_from(self.bytes).unwrap_or(usize::MAX);
+        if got == expected {
+            return Ok(());
+        }
+        Err(ExecError::DataBytes {
+            name: name.to_owned(),
+            expected,
+            got,
+        })
     }
 
     /// Part of this slice; an error if it reaches past the end. `device` is for the message.

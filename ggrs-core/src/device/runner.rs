@@ -42,7 +42,7 @@ impl Runner {
         let slice = index.and_then(|i| self.executable.value(plan.inputs.get(i)?.value));
         let slice = slice
             .ok_or_else(|| no_such("input", name, plan.inputs.iter().map(|i| i.name.clone())))?;
-        check(name, &slice, data.len())?;
+        slice.check_filled(name, data.len())?;
         Ok(self.queue.upload(&slice, data)?)
     }
 
@@ -64,7 +64,7 @@ impl Runner {
     /// Reads a whole output into memory the caller keeps.
     pub fn get_into(&mut self, name: &str, data: &mut [u8]) -> Result<(), ExecError> {
         let slice = self.output(name)?;
-        check(name, &slice, data.len())?;
+        slice.check_filled(name, data.len())?;
         self.queue.download(&slice, data)
     }
 
@@ -82,18 +82,5 @@ fn no_such(kind: &'static str, name: &str, available: impl Iterator<Item = Strin
         kind,
         name: name.to_owned(),
         available: available.collect(),
-    }
-}
-
-fn check(name: &str, slice: &BufferSlice, got: usize) -> Result<(), ExecError> {
-    let expected = usize::try_from(slice.bytes).unwrap_or(usize::MAX);
-    if got == expected {
-        Ok(())
-    } else {
-        Err(ExecError::DataBytes {
-            name: name.to_owned(),
-            expected,
-            got,
-        })
     }
 }

