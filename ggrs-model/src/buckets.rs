@@ -23,8 +23,9 @@ pub(crate) fn bucket(n: usize, max: usize) -> usize {
     size.min(max)
 }
 
-/// How many executables are kept besides that of one token.
-const KEPT: usize = 3;
+/// How many executables are kept besides that of one token; for every further slot one more, since a step may decode
+/// for any number of them.
+pub(crate) const KEPT: usize = 3;
 
 /// Compiled steps over one set of weights and states.
 pub(crate) struct Steps {
@@ -35,6 +36,7 @@ pub(crate) struct Steps {
     /// One per device of the placement, for the states' own transfers.
     queues: Vec<Box<dyn Queue>>,
     states: Vec<StateInfo>,
+    n_slots: usize,
     /// Tokens, rows of logits, executable; the last used at the end.
     compiled: Vec<(usize, usize, SchedRunner)>,
 }
@@ -56,6 +58,7 @@ impl Steps {
     pub(crate) fn new(
         model: &Arc<Model>,
         graph: Graph,
+        n_slots: usize,
         no_room: impl Fn(u64, DeviceError) -> SessionError,
     ) -> Result<Self, SessionError> {
         let mut steps = Self {
@@ -64,6 +67,7 @@ impl Steps {
             bindings: model.weights().to_vec(),
             queues: Vec::new(),
             states: Vec::new(),
+            n_slots: n_slots.max(1),
             compiled: Vec::new(),
         };
         let plan = steps.plan(1, 1)?;
@@ -174,7 +178,7 @@ impl Steps {
         } else {
             let runner = self.compile(n_tokens, n_out)?;
             // The one-token step is never dropped.
-            if self.compiled.len() > KEPT
+            if self.compiled.len() > KEPT + self.n_slots - 1
                 && let Some(oldest) = self.compiled.iter().position(|(t, _, _)| *t != 1)
             {
                 self.compiled.remove(oldest);

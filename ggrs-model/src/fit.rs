@@ -10,6 +10,7 @@ use ggrs_core::plan::DeviceBytes;
 use ggrs_sched::Placement;
 
 use crate::arch::Architecture;
+use crate::buckets::KEPT;
 use crate::deployment::{DeployError, Deployment, HostExperts, SplitMode};
 use crate::error::ModelError;
 use crate::gguf::GgufFile;
@@ -313,7 +314,7 @@ impl Search<'_> {
         Ok(Outcome { fit, rooms })
     }
 
-    /// Bytes needed on each device: weights, states, and working memory of two prefill steps and one decode step,
+    /// Bytes needed on each device: weights, states, and working memory of three prefill steps and one decode step,
     /// which is what a session keeps compiled.
     fn need(&self, placement: &Placement, n_ctx: usize) -> Result<BTreeMap<String, u64>, FitError> {
         let session = SessionOptions {
@@ -322,7 +323,7 @@ impl Search<'_> {
         };
         let n_batch = session.n_batch.min(n_ctx).max(2);
         let mut need = BTreeMap::new();
-        for (n_tokens, times) in [(n_batch, 2), (1, 1)] {
+        for (n_tokens, times) in [(n_batch, KEPT as u64), (1, 1)] {
             let plan = preview(self.file, placement, self.load, &session, n_tokens)?;
             for DeviceBytes {
                 device,

@@ -10,9 +10,7 @@ use std::sync::Arc;
 use ggrs_core::device::{Backend, Device, DeviceName, Precision};
 use ggrs_core::{DType, DeviceError};
 use ggrs_cpu::{CpuBackend, CpuOptions};
-use ggrs_model::{
-    Deployment, LoadOptions, Logits, Model, Session, SessionOptions, SplitMode,
-};
+use ggrs_model::{Deployment, LoadOptions, Logits, Model, Session, SessionOptions, SplitMode};
 use ggrs_sched::{Leaves, Pattern, Pin, Placement, Spread};
 
 use crate::fixtures::fixture_path;

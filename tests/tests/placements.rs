@@ -57,7 +57,10 @@ fn splits(split: SplitMode) -> Vec<(String, Placement)> {
         for ratio in RATIOS {
             let shares: Vec<f64> = ratio.iter().copied().cycle().take(n).collect();
             let placement = with_host(n, split, &shares).placement();
-            all.push((format!("{split:?} over {n} as {shares:?}"), placement.unwrap()));
+            all.push((
+                format!("{split:?} over {n} as {shares:?}"),
+                placement.unwrap(),
+            ));
         }
     }
     all
@@ -72,12 +75,18 @@ fn mixed() -> Vec<(String, Placement)> {
     let groups = |sizes: &[usize], shares: &[f64]| {
         let mut members = cpu_members(sizes.iter().sum()).into_iter();
         Deployment {
-            devices: sizes.iter().map(|n| members.by_ref().take(*n).collect()).collect(),
+            devices: sizes
+                .iter()
+                .map(|n| members.by_ref().take(*n).collect())
+                .collect(),
             ..with_host(0, SplitMode::Layer, shares)
         }
     };
     add("layers over two groups of two", groups(&[2, 2], &[]));
-    add("layers over groups of three and one as 1:3", groups(&[3, 1], &[1.0, 3.0]));
+    add(
+        "layers over groups of three and one as 1:3",
+        groups(&[3, 1], &[1.0, 3.0]),
+    );
     for (n, shares) in [(2, &[][..]), (2, &[3.0, 1.0]), (3, &[])] {
         let split = || with_host(n, SplitMode::Tensor, shares);
         let over = format!("tensors over {n} as {shares:?}");
@@ -86,19 +95,37 @@ fn mixed() -> Vec<(String, Placement)> {
             ("the first three layers' experts", HostExperts::First(3)),
             ("all experts", HostExperts::All),
         ] {
-            let deployment = Deployment { host_experts, ..split() };
+            let deployment = Deployment {
+                host_experts,
+                ..split()
+            };
             add(&format!("{over}, {name} on the host"), deployment);
         }
         let kv_device = Some("cpu".to_owned());
-        add(&format!("{over}, the cache on the host"), Deployment { kv_device, ..split() });
+        add(
+            &format!("{over}, the cache on the host"),
+            Deployment {
+                kv_device,
+                ..split()
+            },
+        );
         let single = Override {
             pattern: Pattern::new("blk.1.ffn_down_exps.weight").unwrap(),
             device: format!("cpu:1/{n}"),
         };
         let overrides = vec![single];
-        add(&format!("{over}, a tensor on one member"), Deployment { overrides, ..split() });
+        add(
+            &format!("{over}, a tensor on one member"),
+            Deployment {
+                overrides,
+                ..split()
+            },
+        );
         for experts in [ExpertSplit::Width, ExpertSplit::Experts] {
-            add(&format!("{over}, experts by {experts:?}"), Deployment { experts, ..split() });
+            add(
+                &format!("{over}, experts by {experts:?}"),
+                Deployment { experts, ..split() },
+            );
         }
     }
     all
@@ -165,7 +192,8 @@ fn pinned() -> Vec<(String, Placement)> {
             },
         ),
     ];
-    all.map(|(name, placement)| (name.to_owned(), placement)).into()
+    all.map(|(name, placement)| (name.to_owned(), placement))
+        .into()
 }
 
 /// A model in every placement.
@@ -209,7 +237,11 @@ fn answer(model: &Arc<Model>, question: &str) -> String {
         parse_special: true,
         ..EncodeOptions::default()
     };
-    let ids = model.tokenizer().unwrap().encode(&prompt.unwrap(), options).unwrap();
+    let ids = model
+        .tokenizer()
+        .unwrap()
+        .encode(&prompt.unwrap(), options)
+        .unwrap();
     let mut sampler = Sampler::new(SamplerConfig::default(), 0).expect("greedy");
     let limits = GenerateOptions {
         max_tokens: Some(48),
@@ -250,13 +282,19 @@ fn the_demo_gives_the_same_answers_at_full_speed_however_it_is_split() {
 
 fn n_collectives(plan: &Plan) -> usize {
     let steps = plan.steps.iter();
-    steps.filter(|s| matches!(plan.graph.node(s.node).op, Op::Collective(_))).count()
+    steps
+        .filter(|s| matches!(plan.graph.node(s.node).op, Op::Collective(_)))
+        .count()
 }
 
 /// A split that kept everything everywhere would give the same logits, too.
 #[test]
-fn an_even_split_halves_what_each_member_holds_and_meets_twice_per_layer() {
-    for fixture in ["qwen3moe/small-f32.gguf", "qwen3moe/k-kmix.gguf", DEMO] {
+fn an_even_split_leaves_each_member_its_part_and_meets_twice_per_layer() {
+    for (fixture, n_layers) in [
+        ("qwen3moe/small-f32.gguf", 4),
+        ("qwen3moe/k-kmix.gguf", 2),
+        (DEMO, 4),
+    ] {
         let file = GgufFile::open(fixture_path(fixture)).unwrap();
         let session = SessionOptions {
             n_ctx: Some(256),
@@ -265,16 +303,29 @@ fn an_even_split_halves_what_each_member_holds_and_meets_twice_per_layer() {
         };
         let plan = |deployment: &Deployment, n_tokens| -> SchedPlan {
             let placement = deployment.placement().unwrap();
-            preview(&file, &placement, &LoadOptions::default(), &session, n_tokens).unwrap()
+            let load = LoadOptions::default();
+            preview(&file, &placement, &load, &session, n_tokens).unwrap()
         };
-        for (n, n_tokens) in [(2, 1), (2, 64), (3, 1), (3, 64), (4, 64)] {
+        for (n, n_tokens) in [(2, 1), (2, 64), (3, 1), (3, 64), (4, 1), (4, 64)] {
             let whole = plan(&by_tensor(1, &[]), n_tokens).device_bytes().remove(0);
             let split = plan(&by_tensor(n, &[]), n_tokens);
-            let what = format!("{fixture} over {n}, {n_tokens} tokens");
-            for member in split.device_bytes() {
-                println!("{what}: {member:?} of {whole:?}");
+            let members = split.device_bytes();
+            assert_eq!(members.len(), n);
+            for member in &members {
+                let what = format!("{fixture}, {n_tokens} tokens: {member:?} of {whole:?}");
+                assert!(member.weights * 4 < whole.weights * 3, "{what}");
+                // The demo's largest value, what its experts answer, is a partial sum of full size on every member.
+                let is_smaller = fixture == DEMO || member.arena < whole.arena;
+                assert!(is_smaller && member.arena <= whole.arena, "{what}");
             }
-            println!("{what}: collectives {}", n_collectives(&split.parts[0].plan.members[0]));
+            let states: u64 = members.iter().map(|m| m.states).sum();
+            assert!(
+                n > 2 || states == whole.states,
+                "{fixture}: {states} {whole:?}"
+            );
+            for member in &split.parts[0].plan.members {
+                assert_eq!(n_collectives(member), 2 * n_layers, "{fixture} over {n}");
+            }
         }
     }
 }

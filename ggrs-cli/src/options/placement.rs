@@ -36,6 +36,10 @@ pub(crate) struct PlacementArgs {
     /// several times, the first match holds
     #[arg(long, value_name = "GLOB=DEVICE")]
     pub(crate) override_tensor: Vec<OverrideArg>,
+    /// In steps of at least N tokens, experts that lie elsewhere are copied from the file to the device that has the
+    /// tokens, instead of the tokens to them [default: never]
+    #[arg(long, value_name = "N")]
+    pub(crate) stream_experts: Option<usize>,
     /// The device of the KV cache [default: where its layer is]
     #[arg(long, value_name = "DEVICE")]
     pub(crate) kv_device: Option<String>,
@@ -258,7 +262,7 @@ impl PlacementArgs {
             overrides: overrides.collect(),
             kv_device: self.kv_device.clone(),
             experts: self.expert_split.unwrap_or_default(),
-            stream_experts_from: None,
+            stream_experts_from: self.stream_experts,
         })
     }
 }

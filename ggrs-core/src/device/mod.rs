@@ -109,7 +109,7 @@ pub trait Device: Send + Sync {
         crate::plan::plan_one(graph, self, options)
     }
 
-    /// Memory of `bytes` bytes, zeroed.
+    /// Memory of `bytes` bytes. States are zeroed; what else is in it before it is written is not to be relied on.
     fn alloc(&self, bytes: u64, usage: BufferUse) -> Result<Arc<dyn Buffer>, DeviceError>;
 
     /// Memory for a state of a plan, zeroed.

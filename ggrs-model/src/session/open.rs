@@ -60,11 +60,13 @@ impl Session {
             },
         })?;
 
-        let steps = Steps::new(model, graph, |bytes, source| SessionError::Context {
-            n_ctx: n_slots * n_ctx,
-            kv: options.kv_dtype,
-            bytes,
-            source,
+        let steps = Steps::new(model, graph, n_slots, |bytes, source| {
+            SessionError::Context {
+                n_ctx: n_slots * n_ctx,
+                kv: options.kv_dtype,
+                bytes,
+                source,
+            }
         })?;
         let n_cells = shape.n_cells();
         let states = steps.states().iter().map(|s| StateRows::of(s, n_cells));

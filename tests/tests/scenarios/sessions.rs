@@ -147,7 +147,7 @@ fn i22404_i22616_i23264_10_000_decode_steps_hold_the_same_memory() {
     const STEPS: usize = 10_000;
     const SPAN: usize = 40;
     let members = cpu_members(2);
-    let model = load_split(SMALL, split_over(members.clone(), &[]), Precision::Fast);
+    let model = load_split(DEMO, split_over(members.clone(), &[]), Precision::Fast);
     let mut session = session(&model, 64, 1);
     let held = |members: &[Arc<dyn Device>]| -> Vec<u64> {
         members.iter().map(|m| m.memory().held).collect()
