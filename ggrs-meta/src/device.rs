@@ -12,10 +12,11 @@ use ggrs_core::{BindError, DeviceError, Graph, PlanError, TensorDesc, Unsupporte
 
 use crate::buffer::{Identity, MetaBuffer};
 use crate::executable::MetaExecutable;
+use crate::gaps::fill_gaps;
 use crate::options::MetaOptions;
 use crate::partition::partition;
 use crate::queue::MetaQueue;
-use crate::schedule::{Schedule, fill_gaps};
+use crate::schedule::Schedule;
 use crate::split_plan::SplitPlan;
 use crate::transport::{HostTransport, Transport};
 use crate::weights;

@@ -5,6 +5,7 @@ mod buffer;
 mod crew;
 mod device;
 mod executable;
+mod gaps;
 mod options;
 mod partition;
 mod queue;

@@ -7,9 +7,8 @@
 use std::ops::Range;
 
 use ggrs_core::PlanError;
-use ggrs_core::device::Route;
 use ggrs_core::ops::{Collective, Op};
-use ggrs_core::plan::{Plan, PlanParts, Step};
+use ggrs_core::plan::{Plan, PlanParts};
 use smallvec::SmallVec;
 
 /// What all members do between two handovers.
@@ -279,36 +278,6 @@ fn collectives_before(
     Ok(met)
 }
 
-/// Gives every gap of a plan in which members have something to do, and the whole has no step, a step of its own:
-/// whoever drives the plan runs the steps between handovers, and must come by.
-pub(crate) fn fill_gaps(whole: &mut PlanParts, schedule: &Schedule) {
-    for gap in schedule.gaps.iter().rev() {
-        let at = gap.steps.start;
-        if !gap.steps.is_empty() || gap.phases.is_empty() {
-            continue;
-        }
-        // Steps that hand over are found by their nodes, so this one stands at another.
-        let node = whole.graph.iter().find(|(_, node)| !node.op.is_exchange());
-        let device = whole.steps.first().map(|s| s.device);
-        let device = device.or_else(|| whole.weights.first().map(|w| w.device));
-        let device = device.or_else(|| whole.states.first().map(|s| s.device));
-        let (Some((node, _)), Some(device)) = (node, device) else {
-            continue;
-        };
-        let route = Route::outside("members", "what members do between two handovers");
-        whole.steps.insert(
-            at,
-            Step {
-                node,
-                device,
-                route,
-                is_exchange: false,
-                scratch_offset: 0,
-            },
-        );
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -321,6 +290,7 @@ mod tests {
     use ggrs_cpu::CpuBackend;
 
     use super::*;
+    use crate::gaps::fill_gaps;
 
     /// What a graph does, one after the other.
     #[derive(Clone, Copy)]
