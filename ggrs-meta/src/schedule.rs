@@ -282,7 +282,7 @@ fn collectives_before(
 mod tests {
     use std::sync::Arc;
 
-    use ggrs_core::device::{Backend, Precision};
+    use ggrs_core::device::{Backend, Precision, Route};
     use ggrs_core::ops::{CollectiveKind, Receive, Send, UnaryKind};
     use ggrs_core::passes::PassSet;
     use ggrs_core::plan::{PlanOptions, plan};
