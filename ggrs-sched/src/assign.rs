@@ -3,14 +3,13 @@
 
 use std::collections::HashMap;
 
-use ggrs_core::device::{Device, RouteRequest, WeightForm};
+use ggrs_core::device::{Device, Precision, RouteRequest, WeightForm};
 use ggrs_core::ops::{Alias, LeafKind, Op};
 use ggrs_core::{Graph, Node, NodeId, Unsupported, ValueId};
 use smallvec::SmallVec;
 
 use crate::SchedError;
 use crate::placement::{Home, Placement};
-use ggrs_core::device::Precision;
 
 /// Rounds over the nodes that nothing holds; chains settle in two or three.
 const ROUNDS: usize = 8;
@@ -38,6 +37,24 @@ pub(crate) enum Why {
     Nearest,
     /// Leaves and views.
     Follows,
+}
+
+impl Why {
+    /// In words; none for what runs nothing.
+    pub(crate) fn in_words(&self, homes: &HashMap<ValueId, &Home>) -> Option<String> {
+        let home = |leaf| homes.get(leaf);
+        match self {
+            Self::Reads(leaf) => {
+                home(leaf).map(|h| format!("reads {}, which lives here: {}", h.name, h.why))
+            }
+            Self::InPlace => Some("writes over what was made here".to_owned()),
+            Self::Streams(bank) => {
+                home(bank).map(|h| format!("{} is copied to the tokens", h.name))
+            }
+            Self::Nearest => Some("the fewest bytes are copied".to_owned()),
+            Self::Follows => None,
+        }
+    }
 }
 
 struct Assigner<'a> {

@@ -24,6 +24,8 @@ pub struct SchedPlan {
     pub copies: Vec<CopyStep>,
     /// Where weights and states live, and why.
     pub homes: Vec<Home>,
+    /// For each node of the whole graph that runs, why it is on its device; none if there is only one.
+    pub reasons: Vec<(String, String)>,
     /// Nodes that run elsewhere than the rules said, with the reason.
     pub notes: Vec<(String, String)>,
     /// What the passes did to the whole graph.
@@ -104,6 +106,7 @@ impl SchedPlan {
         {
             let plan = Arc::new(plan(&graph, &**device, options)?);
             let mut whole = Self::whole(devices, first, plan, homes);
+            whole.reasons = reasons(&graph, &assignment, &whole.homes);
             whole.notes = notes(&graph, &assignment);
             return Ok(whole);
         }
@@ -120,6 +123,7 @@ impl SchedPlan {
             copies: copies(&graph, &parts, cut.crossings),
             devices,
             parts,
+            reasons: reasons(&graph, &assignment, &homes),
             homes,
             notes: notes(&graph, &assignment),
             passes,
@@ -134,6 +138,7 @@ impl SchedPlan {
             parts: vec![PlanPart { device, plan }],
             copies: Vec::new(),
             homes,
+            reasons: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -221,6 +226,9 @@ impl SchedPlan {
         for (node, why) in &self.notes {
             let _ = writeln!(out, "{node}: {why}");
         }
+        for (node, why) in &self.reasons {
+            let _ = writeln!(out, "{node} is where it is: {why}");
+        }
         for copy in &self.copies {
             let from = match copy.from {
                 CopySource::Part { part, .. } => name(part),
@@ -238,6 +246,13 @@ impl SchedPlan {
         }
         out
     }
+}
+
+fn reasons(graph: &Graph, assignment: &Assignment, homes: &[Home]) -> Vec<(String, String)> {
+    let homes: HashMap<_, _> = homes.iter().map(|h| (h.value, h)).collect();
+    let nodes = graph.nodes().iter().zip(&assignment.why);
+    let said = nodes.filter_map(|(n, why)| Some((n.name.to_string(), why.in_words(&homes)?)));
+    said.collect()
 }
 
 fn notes(graph: &Graph, assignment: &Assignment) -> Vec<(String, String)> {

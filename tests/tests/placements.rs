@@ -1,6 +1,11 @@
 //! Whole models over several devices: whatever lies where, logits and greedy tokens are those of one device.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests, which say what they cover"
+)]
 
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -337,7 +337,7 @@ pub struct OpReport {
     pub device: usize,
     /// With which kernel.
     pub kernel: String,
-    /// Why with this one.
+    /// Why with this one, and, of several devices, why here.
     pub reason: String,
     /// Floating-point operations.
     pub flops: f64,

@@ -37,10 +37,11 @@ pub(super) fn step(step: &PlannedStep<'_>, rows: &Rows, roles: &Roles) -> StepRe
     for waiting in &mut waiting {
         waiting.flush(usize::MAX, &mut exchanges);
     }
+    let places: HashMap<&str, &str> = plan.reasons.iter().map(|(n, w)| (&**n, &**w)).collect();
     let ops = plan
         .parts
         .iter()
-        .flat_map(|p| ops(p, rows, &layers))
+        .flat_map(|p| ops(p, rows, &layers, &places))
         .collect();
     StepReport::new(step.name.clone(), step.n_tokens, exchanges, ops)
 }
@@ -251,7 +252,12 @@ fn copy_report(
 }
 
 /// What runs for a part, on its device or on each member.
-fn ops(part: &PlanPart, rows: &Rows, layers: &Layers<'_>) -> Vec<OpReport> {
+fn ops(
+    part: &PlanPart,
+    rows: &Rows,
+    layers: &Layers<'_>,
+    places: &HashMap<&str, &str>,
+) -> Vec<OpReport> {
     let mut ops = Vec::new();
     for program in rows.programs(part) {
         let graph = &program.plan.graph;
@@ -263,6 +269,11 @@ fn ops(part: &PlanPart, rows: &Rows, layers: &Layers<'_>) -> Vec<OpReport> {
                 continue;
             }
             let (ins, outs) = graph.io(node);
+            let kernel_reason = &step.route.reason;
+            let reason = match places.get(&*node.name) {
+                Some(why) => format!("{kernel_reason}; here: {why}"),
+                None => kernel_reason.to_string(),
+            };
             ops.push(OpReport {
                 index,
                 layer: layer.name(),
@@ -270,7 +281,7 @@ fn ops(part: &PlanPart, rows: &Rows, layers: &Layers<'_>) -> Vec<OpReport> {
                 op: node.op.spec().stem().to_owned(),
                 device: program.row,
                 kernel: step.route.kernel.to_string(),
-                reason: step.route.reason.to_string(),
+                reason,
                 flops: node.op.spec().flops(&ins, &outs),
                 bytes: node.op.spec().bytes(&ins, &outs),
             });
