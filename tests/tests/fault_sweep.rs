@@ -33,9 +33,10 @@ const PROMPT: [u32; 5] = [3, 141, 59, 26, 53];
 const N_DECODE: usize = 2;
 const FIRST: SlotId = SlotId(0);
 const SECOND: SlotId = SlotId(1);
-/// How long members may take between two exchanges, and a whole life.
+/// How long members may take between two exchanges.
 const PATIENCE: Duration = Duration::from_secs(10);
-const WATCHDOG: Duration = Duration::from_secs(60);
+/// How long a life may take: long, since it waits for a busy disk when it saves.
+const WATCHDOG: Duration = Duration::from_secs(180);
 
 #[derive(Clone, Copy, Debug)]
 enum Layout {
