@@ -15,6 +15,9 @@ use crate::memory::{Access, Memory};
 use crate::pool::Pool;
 use crate::system;
 
+/// Up to this many bytes the system is not asked first what is free: asking costs more than allocating.
+const SMALL: u64 = 1 << 20;
+
 /// What all parts of an open device share.
 pub(crate) struct Shared {
     /// The device, as the user names it.
@@ -96,16 +99,16 @@ impl CpuBuffer {
         usage: BufferUse,
         form: WeightForm,
     ) -> Result<Self, DeviceError> {
-        let free = system::memory().1;
         let error = || DeviceError::OutOfMemory {
             device: owner.name.clone(),
             what: format!("{usage:?}").to_lowercase(),
             requested: bytes,
-            free,
+            free: system::memory().1,
         };
+        let fits = bytes <= SMALL || bytes <= system::memory().1;
         // Weights are written whole right after.
         let touch = usage != BufferUse::Weights;
-        let n_bytes = usize::try_from(bytes).ok().filter(|_| bytes <= free);
+        let n_bytes = usize::try_from(bytes).ok().filter(|_| fits);
         let memory = n_bytes
             .and_then(|n| Memory::zeroed(n, touch))
             .ok_or_else(error)?;

@@ -63,9 +63,20 @@ fn need(file: &GgufFile, deployment: &Deployment, n_ctx: usize) -> BTreeMap<Stri
     let placement = deployment.placement().unwrap();
     let mut need = BTreeMap::new();
     for (n_tokens, times) in [(64, 3), (1, 1)] {
-        let plan = preview(file, &placement, &LoadOptions::default(), &session, n_tokens).unwrap();
+        let plan = preview(
+            file,
+            &placement,
+            &LoadOptions::default(),
+            &session,
+            n_tokens,
+        )
+        .unwrap();
         for d in plan.device_bytes() {
-            let lasting = if n_tokens == 1 { d.weights + d.states } else { 0 };
+            let lasting = if n_tokens == 1 {
+                d.weights + d.states
+            } else {
+                0
+            };
             *need.entry(d.device).or_insert(0) += lasting + (d.arena + d.constants) * times;
         }
     }
@@ -117,9 +128,17 @@ fn experts_go_to_the_host_when_the_context_is_fixed_and_no_more_than_needed() {
         host_experts: HostExperts::First(n),
         ..full.clone()
     };
-    let (three, two) = (need(&file, &with(3), 512)["null:0"], need(&file, &with(2), 512)["null:0"]);
+    let (three, two) = (
+        need(&file, &with(3), 512)["null:0"],
+        need(&file, &with(2), 512)["null:0"],
+    );
     assert!(three < two, "experts off the device must free memory");
-    let fit = fitted(&file, &deployment(&[three + MIB], SplitMode::None), Some(512)).unwrap();
+    let fit = fitted(
+        &file,
+        &deployment(&[three + MIB], SplitMode::None),
+        Some(512),
+    )
+    .unwrap();
     check(&file, &fit);
     assert_eq!(fit.deployment.host_experts, HostExperts::First(3));
     assert_eq!(fit.n_ctx, 512);
@@ -136,7 +155,12 @@ fn layers_go_to_the_host_when_experts_are_not_enough() {
     };
     let five = need(&file, &layers(5), 512)["null:0"];
     assert!(five < need(&file, &layers(6), 512)["null:0"]);
-    let fit = fitted(&file, &deployment(&[five + MIB], SplitMode::None), Some(512)).unwrap();
+    let fit = fitted(
+        &file,
+        &deployment(&[five + MIB], SplitMode::None),
+        Some(512),
+    )
+    .unwrap();
     check(&file, &fit);
     assert_eq!(fit.deployment.gpu_layers, Some(5));
 }
@@ -154,7 +178,10 @@ fn shares_follow_the_free_memory_in_every_split() {
         check(&file, &fit);
         assert_eq!(fit.deployment.host_experts, HostExperts::None, "{split:?}");
         let shares = &fit.deployment.shares;
-        assert!(shares.is_empty() || shares[0] > shares[1], "{split:?} {shares:?}");
+        assert!(
+            shares.is_empty() || shares[0] > shares[1],
+            "{split:?} {shares:?}"
+        );
     }
 }
 
@@ -176,6 +203,12 @@ fn a_refusal_names_every_device_and_the_bytes_it_lacks() {
         assert!(room.missing() > 0 && room.need == room.have + room.missing());
     }
     let text = error.to_string();
-    assert!(text.contains("the model does not fit: even with --ctx 512"), "{text}");
-    assert!(text.contains("null:0 lacks ") && text.contains("(needs "), "{text}");
+    assert!(
+        text.contains("the model does not fit: even with --ctx 512"),
+        "{text}"
+    );
+    assert!(
+        text.contains("null:0 lacks ") && text.contains("(needs "),
+        "{text}"
+    );
 }

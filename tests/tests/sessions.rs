@@ -151,7 +151,8 @@ fn a_step_that_cannot_be_leaves_every_slot_as_it_was() {
     let (a, b) = (SlotId(0), SlotId(1));
     session.step(&[(a, &[1, 2, 3]), (b, &[4])]).unwrap();
     let long = [5; 70];
-    let refusals: [(&[(SlotId, &[u32])], &str); 5] = [
+    type Work<'a> = &'a [(SlotId, &'a [u32])];
+    let refusals: [(Work<'_>, &str); 5] = [
         (&[], "the prompt has no tokens; give at least one"),
         (
             &[(a, &[1]), (b, &[])],
