@@ -159,6 +159,10 @@ impl Device for MetaDevice {
             .fold(MemoryReport::default(), add)
     }
 
+    fn bandwidth(&self) -> Option<f64> {
+        self.members.iter().map(|m| m.bandwidth()).sum()
+    }
+
     fn route(&self, _: &RouteRequest<'_>) -> Result<Route, Unsupported> {
         // Which kernels run is asked of each member for its own part, when the plan is made.
         Ok(Route::outside(

@@ -1,9 +1,11 @@
 //! Fitting: the planner run dry until a deployment fits the memory there is. Nothing is loaded and nothing allocated.
 //!
-//! Order of what is given up: first the shares are balanced by free memory, then the context shrinks (unless the user
+//! Shares go by bandwidth where all devices know theirs. Order of what is given up: first they are balanced by free
+//! memory, then the context shrinks (unless the user
 //! fixed it), then experts go to the host layer by layer, then whole layers. Every attempt is told.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ggrs_core::device::Device;
 use ggrs_core::plan::DeviceBytes;
@@ -217,11 +219,14 @@ impl Search<'_> {
     ) -> Result<(Deployment, Outcome), FitError> {
         let mut now = deployment.clone();
         let is_free = deployment.shares.is_empty() && deployment.split != SplitMode::None;
+        if is_free && let Some(shares) = by_bandwidth(deployment) {
+            now.shares = shares;
+        }
         let mut outcome = self.attempt(&now, n_ctx)?;
         if !is_free {
             return Ok((now, outcome));
         }
-        for _ in 0..4 {
+        for _ in 0..REBALANCINGS {
             if outcome.fit.is_some() {
                 break;
             }
@@ -345,7 +350,7 @@ impl Search<'_> {
 /// Bytes that may be used on every device of a deployment. Members of one device share its memory.
 fn memory(deployment: &Deployment, margin: u64) -> BTreeMap<String, u64> {
     let devices = deployment.devices.iter().flatten().chain(&deployment.host);
-    let usable = |d: &std::sync::Arc<dyn Device>| {
+    let usable = |d: &Arc<dyn Device>| {
         let (name, free) = (d.name(), d.memory().free);
         let usable = free.saturating_sub(margin) / name.members.max(1) as u64;
         (name.to_string(), usable)
@@ -353,58 +358,62 @@ fn memory(deployment: &Deployment, margin: u64) -> BTreeMap<String, u64> {
     devices.map(usable).collect()
 }
 
-/// Shares by what each device can hold beside what it holds now: none if nobody has room left.
-fn rebalanced(deployment: &Deployment, rooms: &[Room]) -> Option<Vec<f64>> {
-    let have = |device: &std::sync::Arc<dyn Device>| {
-        let name = device.name().to_string();
-        rooms
-            .iter()
-            .find(|r| r.device == name)
-            .map_or(0.0, |r| number(r.have))
-    };
-    let shares: Vec<f64> = match deployment.split {
-        SplitMode::None => return None,
-        SplitMode::Tensor => deployment.devices.iter().flatten().map(have).collect(),
-        SplitMode::Layer => {
-            let of_group = |g: &Vec<std::sync::Arc<dyn Device>>| g.iter().map(have).sum();
-            deployment.devices.iter().map(of_group).collect()
-        }
-    };
-    let total: f64 = shares.iter().sum();
-    if total <= 0.0 || shares == deployment.shares {
-        return None;
+/// How often shares are moved before something is given up.
+const REBALANCINGS: usize = 8;
+
+/// A little more than what is missing moves, since shares come in whole layers or blocks.
+const SLACK: f64 = 0.9;
+
+/// What shares are of: the devices of a tensor split, the groups of a layer split.
+fn sharers(deployment: &Deployment) -> Vec<Vec<&Arc<dyn Device>>> {
+    let groups = deployment.devices.iter();
+    match deployment.split {
+        SplitMode::None => Vec::new(),
+        SplitMode::Tensor => groups.flatten().map(|d| vec![d]).collect(),
+        SplitMode::Layer => groups.map(|g| g.iter().collect()).collect(),
     }
-    // What each is short of, given the shares it had, moves to the others.
-    let was = |i: usize| deployment.shares.get(i).copied().unwrap_or(1.0);
-    let had: f64 = (0..shares.len()).map(was).sum();
-    let mut next: Vec<f64> = shares.iter().map(|s| s / total).collect();
-    if !deployment.shares.is_empty() {
-        let names = names_of(deployment);
-        for (i, share) in next.iter_mut().enumerate() {
-            let room = names
-                .get(i)
-                .and_then(|n| rooms.iter().find(|r| r.device == *n));
-            if let Some(room) = room.filter(|r| r.need > 0) {
-                let factor = (number(room.have) / number(room.need)).min(1.0);
-                *share = was(i) / had * factor;
-            }
-        }
-    }
-    Some(next)
 }
 
-/// The devices that shares are of; a group counts by its first member.
-fn names_of(deployment: &Deployment) -> Vec<String> {
-    let name = |d: &std::sync::Arc<dyn Device>| d.name().to_string();
-    match deployment.split {
-        SplitMode::Tensor => deployment.devices.iter().flatten().map(name).collect(),
-        _ => deployment
-            .devices
-            .iter()
-            .filter_map(|g| g.first())
-            .map(name)
-            .collect(),
+/// Shares by how fast each sharer reads its weights; none if a device does not know, or all are alike.
+fn by_bandwidth(deployment: &Deployment) -> Option<Vec<f64>> {
+    let sharers = sharers(deployment);
+    let speed = |s: &Vec<&Arc<dyn Device>>| s.iter().map(|d| d.bandwidth()).sum();
+    let speeds: Vec<f64> = sharers.iter().map(speed).collect::<Option<_>>()?;
+    let total: f64 = speeds.iter().sum();
+    let usable = speeds.iter().all(|s| s.is_finite() && *s > 0.0);
+    let differ = speeds.windows(2).any(|w| w.first() != w.last());
+    (usable && differ).then(|| speeds.iter().map(|s| s / total).collect())
+}
+
+/// Shares by what each sharer can hold beside what it holds now: none if nobody has room left.
+fn rebalanced(deployment: &Deployment, rooms: &[Room]) -> Option<Vec<f64>> {
+    let sharers = sharers(deployment);
+    let room = |d: &Arc<dyn Device>| {
+        let name = d.name().to_string();
+        rooms.iter().find(|r| r.device == name)
+    };
+    let have = |s: &Vec<&Arc<dyn Device>>| -> f64 {
+        let rooms = s.iter().filter_map(|d| room(d));
+        rooms.map(|r| number(r.have)).sum()
+    };
+    let by_memory: Vec<f64> = sharers.iter().map(have).collect();
+    let total: f64 = by_memory.iter().sum();
+    if total <= 0.0 || by_memory == deployment.shares {
+        return None;
     }
+    if deployment.shares.is_empty() {
+        return Some(by_memory.iter().map(|s| s / total).collect());
+    }
+    // Whoever is short gives up what it is short of.
+    let had: f64 = deployment.shares.iter().sum();
+    let shares = deployment.shares.iter().zip(&sharers).map(|(share, s)| {
+        let fullest = s.iter().filter_map(|d| room(d)).filter(|r| r.need > 0);
+        let fits = fullest
+            .map(|r| number(r.have) / number(r.need))
+            .fold(1.0, f64::min);
+        share / had * if fits < 1.0 { fits * SLACK } else { 1.0 }
+    });
+    Some(shares.collect())
 }
 
 #[allow(clippy::cast_precision_loss, reason = "shares need no exact bytes")]

@@ -186,6 +186,31 @@ fn shares_follow_the_free_memory_in_every_split() {
 }
 
 #[test]
+fn shares_follow_the_bandwidth_as_long_as_memory_allows() {
+    let (_folder, file) = model();
+    let fast = |i: usize, bytes: u64, speed: f64| -> Vec<Arc<dyn Device>> {
+        let name = format!("null:{i}").parse().unwrap();
+        vec![Arc::new(NullDevice::new(name, bytes).with_bandwidth(speed))]
+    };
+    for split in [SplitMode::Layer, SplitMode::Tensor] {
+        let of = |fast_bytes: u64| Deployment {
+            devices: vec![fast(0, fast_bytes, 3e12), fast(1, 1 << 34, 1e12)],
+            split,
+            ..Deployment::default()
+        };
+        let fit = fitted(&file, &of(1 << 34), Some(512)).unwrap();
+        check(&file, &fit);
+        assert_eq!(fit.deployment.shares, [0.75, 0.25], "{split:?}");
+        // The fast one has room for a third of it: memory decides.
+        let all: u64 = need(&file, &of(1 << 34), 512).values().sum();
+        let fit = fitted(&file, &of(all / 3 + MIB), Some(512)).unwrap();
+        check(&file, &fit);
+        let shares = &fit.deployment.shares;
+        assert!(shares[0] < shares[1], "{split:?} {shares:?}");
+    }
+}
+
+#[test]
 fn a_refusal_names_every_device_and_the_bytes_it_lacks() {
     let (_folder, file) = model();
     let wanted = Deployment {

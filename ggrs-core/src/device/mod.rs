@@ -89,6 +89,11 @@ pub trait Device: Send + Sync {
     /// Its memory now.
     fn memory(&self) -> MemoryReport;
 
+    /// Bytes per second that its memory gives to kernels, if it knows: decoding goes by that.
+    fn bandwidth(&self) -> Option<f64> {
+        None
+    }
+
     /// The kernel for an op on exactly these operands, or every candidate with its refusal.
     fn route(&self, request: &RouteRequest<'_>) -> Result<Route, Unsupported>;
 

@@ -26,6 +26,7 @@ pub struct NullBackend {
 pub struct NullDevice {
     name: DeviceName,
     total: u64,
+    bandwidth: Option<f64>,
     held: Arc<AtomicU64>,
 }
 
@@ -54,8 +55,16 @@ impl NullDevice {
         Self {
             name,
             total,
+            bandwidth: None,
             held: Arc::default(),
         }
+    }
+
+    /// The same, claiming to read so many bytes per second.
+    #[must_use]
+    pub const fn with_bandwidth(mut self, bytes_per_second: f64) -> Self {
+        self.bandwidth = Some(bytes_per_second);
+        self
     }
 
     fn hold(
@@ -109,6 +118,10 @@ impl Device for NullDevice {
             free: self.total.saturating_sub(held),
             held,
         }
+    }
+
+    fn bandwidth(&self) -> Option<f64> {
+        self.bandwidth
     }
 
     fn route(&self, request: &RouteRequest<'_>) -> Result<Route, Unsupported> {
