@@ -33,6 +33,16 @@ fn by_layer(n: usize) -> Placement {
     }
 }
 
+/// Two devices, everything on the first but what is pinned.
+fn pinned(pins: Vec<Pin>) -> Placement {
+    Placement {
+        devices: devices(2),
+        spread: Spread::One(0),
+        pins,
+        stream_experts_from: None,
+    }
+}
+
 fn on_name(glob: &str, device: usize) -> Pin {
     Pin {
         leaves: Leaves::Name(Pattern::new(glob).unwrap()),
@@ -193,12 +203,7 @@ fn unheld_nodes_go_where_the_fewest_bytes_are_copied() {
     let last = b.weight("last", F, [8, 1]).unwrap();
     let z = b.matmul(last, y).unwrap();
     b.output("z", z).unwrap();
-    let placement = Placement {
-        devices: devices(2),
-        spread: Spread::One(0),
-        pins: vec![on_name("wide", 1)],
-        stream_experts_from: None,
-    };
+    let placement = pinned(vec![on_name("wide", 1)]);
     let plan = planned(&b.seal().unwrap(), &placement);
     let bytes: Vec<u64> = plan.copies.iter().map(|c| c.bytes).collect();
     assert_eq!(bytes, [4], "{}", plan.explain());
@@ -216,12 +221,7 @@ fn a_strided_view_crosses_as_what_it_shows() {
     let rows = b.reshape(x, [5, 1, 60]).unwrap();
     let out = b.matmul_id(bank, rows, top).unwrap();
     b.output("out", out).unwrap();
-    let placement = Placement {
-        devices: devices(2),
-        spread: Spread::One(0),
-        pins: vec![on_name("bank", 1)],
-        stream_experts_from: None,
-    };
+    let placement = pinned(vec![on_name("bank", 1)]);
     let plan = planned(&b.seal().unwrap(), &placement);
     let bytes: Vec<u64> = plan.copies.iter().map(|c| c.bytes).collect();
     assert_eq!(bytes, [5 * 8 * 4], "{}", plan.explain());
@@ -247,12 +247,7 @@ fn a_weight_that_two_devices_read_is_kept_on_both_and_not_copied_in_runs() {
     let y = b.matmul(big, x).unwrap();
     b.output("mixed", mixed).unwrap();
     b.output("y", y).unwrap();
-    let placement = Placement {
-        devices: devices(2),
-        spread: Spread::One(0),
-        pins: vec![on_name("w", 1), on_name("big", 1)],
-        stream_experts_from: None,
-    };
+    let placement = pinned(vec![on_name("w", 1), on_name("big", 1)]);
     let plan = planned(&b.seal().unwrap(), &placement);
     let values: Vec<&str> = plan.copies.iter().map(|c| c.name.as_str()).collect();
     assert_eq!(values, ["get_rows", "matmul"], "{}", plan.explain());
@@ -293,12 +288,7 @@ fn placements_that_are_not_possible_say_why() {
         "--override-tensor blk.9.*=null:1: the model has no tensor that this names; tensors are called \
          token_embd.weight, blk.0.w.weight, blk.1.w.weight, blk.2.w.weight"
     );
-    let torn = Placement {
-        devices: devices(2),
-        spread: Spread::One(0),
-        pins: vec![on_name("values", 1)],
-        stream_experts_from: None,
-    };
+    let torn = pinned(vec![on_name("values", 1)]);
     let error = SchedPlan::new(&torn_states(), &torn, &PlanOptions::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
