@@ -94,7 +94,10 @@ impl SchedPlan {
             let plan = Arc::new(plan(graph, &**device, options)?);
             return Ok(Self::whole(devices, 0, plan, Vec::new()));
         }
-        let (graph, passes) = options.passes.run(graph)?;
+        // A residual and the next layer's norm may lie on two devices: one op of both would take two values over the
+        // border. Each part is fused on its own, where both are on one device.
+        let before_cut = options.passes.clone().without("fuse_add_norm");
+        let (graph, passes) = before_cut.run(graph)?;
         let homes = placement.homes(&graph)?;
         let assignment = assign(&graph, placement, &homes, options.precision)?;
         let mut assigned = assignment.device.iter().flatten();

@@ -210,6 +210,36 @@ fn unheld_nodes_go_where_the_fewest_bytes_are_copied() {
 }
 
 #[test]
+fn one_value_crosses_a_border_that_a_residual_and_a_norm_share() {
+    let mut b = GraphBuilder::new();
+    let mut x = b.input("x", F, [3, 16]).unwrap();
+    for layer in 0..4 {
+        b.scope(&format!("blk.{layer}"));
+        let role = Role::in_layer(RoleKind::Norm, layer);
+        let norm = b
+            .weight(&format!("blk.{layer}.norm.weight"), F, [16])
+            .unwrap();
+        b.describe(norm, role).unwrap();
+        let normed = b.rms_norm(x, Some(norm), 1e-6).unwrap();
+        let role = Role::in_layer(RoleKind::Dense, layer);
+        let w = weight(&mut b, &format!("blk.{layer}.w.weight"), [16, 16], role);
+        let y = b.matmul(w, normed).unwrap();
+        x = b.add(y, x).unwrap();
+    }
+    b.output("y", x).unwrap();
+    let plan = planned(&b.seal().unwrap(), &by_layer(2));
+    let names: Vec<&str> = plan.copies.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["blk.1.add"], "{}", plan.explain());
+    let fused = |part: &ggrs_sched::PlanPart| {
+        let steps = part.plan.steps.iter();
+        let stems = steps.map(|s| part.plan.graph.node(s.node).op.spec().stem());
+        stems.filter(|s| *s == "add_rms_norm").count()
+    };
+    let fused: Vec<usize> = plan.parts.iter().map(fused).collect();
+    assert_eq!(fused, [1, 1], "inside a device they are one op");
+}
+
+#[test]
 fn a_strided_view_crosses_as_what_it_shows() {
     let mut b = GraphBuilder::new();
     let x = b.input("x", F, [5, 60]).unwrap();
