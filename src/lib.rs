@@ -19,6 +19,11 @@
 pub use ggrs_core::plan::{Plan, PlanOptions, plan};
 pub use ggrs_core::*;
 
+/// Several devices as one.
+pub use ggrs_meta as meta;
+/// What lies and runs where on several devices.
+pub use ggrs_sched as sched;
+
 /// The CPU device.
 #[cfg(feature = "cpu")]
 pub use ggrs_cpu as cpu;

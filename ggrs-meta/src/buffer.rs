@@ -219,16 +219,6 @@ pub(crate) fn locate<'a>(
         });
     }
     buffer.check_movable()?;
-    let range = || {
-        let start = usize::try_from(slice.offset).ok()?;
-        let end = start.checked_add(usize::try_from(slice.bytes).ok()?)?;
-        (end <= buffer.map.bytes()).then_some(start..end)
-    };
-    let range = range().ok_or_else(|| DeviceError::Range {
-        device: owner.name.clone(),
-        start: slice.offset,
-        end: slice.offset.saturating_add(slice.bytes),
-        size: buffer.bytes(),
-    })?;
+    let range = slice.within(&owner.name, buffer.map.bytes())?;
     Ok((buffer, range))
 }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -119,6 +120,21 @@ impl BufferSlice {
             name: name.to_owned(),
             expected,
             got,
+        })
+    }
+
+    /// The slice as a range of memory of `size` bytes; an error if it reaches past the end. `device` is for the message.
+    pub fn within(&self, device: &str, size: usize) -> Result<Range<usize>, DeviceError> {
+        let range = || {
+            let start = usize::try_from(self.offset).ok()?;
+            let end = start.checked_add(usize::try_from(self.bytes).ok()?)?;
+            (end <= size).then_some(start..end)
+        };
+        range().ok_or_else(|| DeviceError::Range {
+            device: device.to_owned(),
+            start: self.offset,
+            end: self.offset.saturating_add(self.bytes),
+            size: size as u64,
         })
     }
 
