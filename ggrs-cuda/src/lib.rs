@@ -1,0 +1,1 @@
+//! The CUDA devices of GGRS.

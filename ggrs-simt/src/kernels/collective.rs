@@ -1,0 +1,14 @@
+//! collective: to be written.
+
+use ggrs_core::Unsupported;
+use ggrs_core::ops::{Collective};
+
+use crate::kernel::{Choice, ModuleKey, Request};
+
+pub(crate) fn collective(_: &Collective, _: &Request<'_>) -> Result<Choice, Unsupported> {
+    Err(Unsupported { candidates: Vec::new() })
+}
+
+pub(crate) fn modules() -> Vec<ModuleKey> {
+    Vec::new()
+}

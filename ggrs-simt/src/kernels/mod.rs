@@ -1,0 +1,16 @@
+//! Op families: which kernel takes an op, and with which launches.
+
+pub(crate) mod attention;
+pub(crate) mod cache;
+pub(crate) mod collective;
+pub(crate) mod elementwise;
+pub(crate) mod glu;
+pub(crate) mod matmul;
+pub(crate) mod moe;
+pub(crate) mod movement;
+pub(crate) mod norm;
+pub(crate) mod recurrent;
+pub(crate) mod reduce;
+pub(crate) mod rope;
+pub(crate) mod select;
+pub(crate) mod softmax;
