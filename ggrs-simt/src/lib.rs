@@ -1,14 +1,27 @@
 //! What the GPU devices of GGRS share: kernel sources, routes, launches, weights in planes, the driver trait.
 
+mod buffer;
+mod bulk;
 pub mod compile;
+mod context;
+mod device;
+mod disk_cache;
 pub mod driver;
+mod executable;
+mod faults;
 mod kernel;
 mod kernels;
+mod library;
 mod params;
+mod places;
 mod planes;
+mod queue;
 mod routes;
 mod source;
+mod weights;
 
+pub use device::SimtDevice;
+pub use disk_cache::VARIABLE as KERNEL_CACHE_VARIABLE;
 pub use kernel::ModuleKey;
 pub use routes::modules;
 pub use source::source;

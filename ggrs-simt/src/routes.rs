@@ -76,6 +76,7 @@ pub fn modules() -> Vec<ModuleKey> {
         softmax::modules,
     ];
     let mut all: Vec<ModuleKey> = families.iter().flat_map(|f| f()).collect();
+    all.extend(crate::weights::modules());
     all.sort();
     all.dedup();
     all

@@ -9,6 +9,8 @@ macro_rules! sources {
 sources! {
     "prelude.cuh",
     "planes.cuh",
+    "repack.cu",
+    "formats.cuh",
 }
 
 /// The text of a kernel file with its includes in place, each once; `None` if there is no such file.

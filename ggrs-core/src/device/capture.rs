@@ -64,9 +64,9 @@ impl<R> Capture<R> {
         }
     }
 
-    /// Back to eager.
-    pub fn release(&mut self) {
-        *self = Self::default();
+    /// Back to eager; gives the recording back, if there was one.
+    pub fn release(&mut self) -> Option<R> {
+        std::mem::take(self).recording
     }
 
     /// One run: `record` walks the plan and says what it did, `replay` does that. A recording is kept if armed and if

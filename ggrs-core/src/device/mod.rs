@@ -4,6 +4,7 @@
 //! validated; it returns errors only for what the caller could not foresee (memory, a lost device, bad data in a
 //! tensor). Asked to run what it never routed, it is in front of a bug.
 
+mod bound;
 mod buffer;
 mod capture;
 mod name;
@@ -12,6 +13,7 @@ mod registry;
 mod route;
 mod runner;
 
+pub use bound::BoundMemory;
 pub use buffer::{Buffer, BufferSlice, BufferUse, Generation, WeightForm, WeightSource};
 pub use capture::{Capture, CaptureState};
 pub use name::DeviceName;

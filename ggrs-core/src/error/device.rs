@@ -266,6 +266,16 @@ pub enum DeviceError {
         /// Milliseconds waited.
         waited_ms: u64,
     },
+    /// A kernel that could not be compiled or loaded.
+    #[error("{device}: kernel {kernel} cannot be made ready: {cause}")]
+    Kernel {
+        /// The device.
+        device: String,
+        /// The kernel's module, with its definitions.
+        kernel: String,
+        /// What the compiler or the driver said.
+        cause: String,
+    },
     /// The operating system refused something.
     #[error("{device}: {what} failed: {code}")]
     System {

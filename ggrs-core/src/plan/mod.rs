@@ -16,7 +16,8 @@ pub use planner::{PlanOptions, plan, plan_one};
 
 use crate::device::{Precision, Route, WeightForm};
 use crate::passes::PassReport;
-use crate::{DeviceIdx, Graph, NodeId, Sharding, TensorDesc, ValueId};
+use crate::error::Fault;
+use crate::{DeviceError, DeviceIdx, ExecError, Graph, NodeId, Sharding, TensorDesc, ValueId};
 
 /// What will run, where, with which kernel, in which memory: its parts can be read and not changed.
 ///
@@ -173,6 +174,22 @@ impl Plan {
     /// If the id is not of this plan's graph.
     pub fn place(&self, value: ValueId) -> Place {
         self.places[value.index()]
+    }
+
+    /// The error of bad data that the kernel of the step at `position` found on `device`.
+    pub fn fault(&self, device: &str, position: usize, fault: Fault) -> ExecError {
+        let Some(step) = self.steps.get(position) else {
+            let (device, cause) = (device.to_owned(), fault.to_string());
+            return DeviceError::Lost { device, cause }.into();
+        };
+        let node = self.graph.node(step.node);
+        ExecError::Fault {
+            step: position,
+            node_id: step.node,
+            node: node.name.to_string(),
+            op: node.op.spec().stem(),
+            fault,
+        }
     }
 
     /// Floating-point operations and bytes of all steps.

@@ -1,0 +1,104 @@
+//! The machine code of a device: modules compiled or taken from disk when a plan first needs them, loaded once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use ggrs_core::DeviceError;
+
+use crate::compile::Compiler;
+use crate::disk_cache::DiskCache;
+use crate::driver::{Driver, Function, Module};
+use crate::kernel::{Launch, ModuleKey};
+use crate::source::source;
+
+/// A kernel with the dynamic shared memory it was looked up for.
+type FunctionKey = (&'static str, u32);
+
+struct Loaded {
+    module: Module,
+    functions: HashMap<FunctionKey, Function>,
+}
+
+/// Modules by key.
+pub(crate) struct Library {
+    device: String,
+    driver: Arc<dyn Driver>,
+    compiler: Arc<dyn Compiler>,
+    cache: DiskCache,
+    loaded: Mutex<HashMap<ModuleKey, Loaded>>,
+}
+
+impl Library {
+    pub(crate) fn new(
+        device: String,
+        driver: Arc<dyn Driver>,
+        compiler: Arc<dyn Compiler>,
+    ) -> Self {
+        Self {
+            device,
+            driver,
+            compiler,
+            cache: DiskCache::from_env(),
+            loaded: Mutex::default(),
+        }
+    }
+
+    /// The kernel of a launch, compiled and loaded if it is not yet.
+    pub(crate) fn function(&self, launch: &Launch) -> Result<Function, DeviceError> {
+        let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if !all.contains_key(&launch.module) {
+            let image = self.image(&launch.module)?;
+            let module = self.driver.load(&image).map_err(|e| self.error(&launch.module, e))?;
+            let functions = HashMap::new();
+            all.insert(launch.module.clone(), Loaded { module, functions });
+        }
+        let Some(loaded) = all.get_mut(&launch.module) else {
+            return Err(self.error(&launch.module, "it was not loaded"));
+        };
+        let key = (launch.kernel, launch.geometry.shared_bytes);
+        if let Some(function) = loaded.functions.get(&key) {
+            return Ok(*function);
+        }
+        let found = self.driver.function(loaded.module, key.0, key.1);
+        let function = found.map_err(|e| self.error(&launch.module, e))?;
+        loaded.functions.insert(key, function);
+        Ok(function)
+    }
+
+    /// A module's machine code, from disk if it is there.
+    fn image(&self, key: &ModuleKey) -> Result<Vec<u8>, DeviceError> {
+        let text = source(key.file).ok_or_else(|| self.error(key, "there is no such file"))?;
+        let arch = &self.driver.facts().arch;
+        let name = DiskCache::name(key, &text, arch, &self.compiler.version());
+        if let Some(image) = self.cache.read(&name) {
+            return Ok(image);
+        }
+        let start = Instant::now();
+        let compiled = self
+            .compiler
+            .compile(&key.to_string(), &text, &key.defines, arch)
+            .map_err(|e| self.error(key, e))?;
+        let took_ms = start.elapsed().as_millis();
+        tracing::debug!(module = %key, arch, took_ms, "kernel compiled");
+        self.cache.write(&name, &compiled.image);
+        Ok(compiled.image)
+    }
+
+    fn error(&self, key: &ModuleKey, cause: impl ToString) -> DeviceError {
+        DeviceError::Kernel {
+            device: self.device.clone(),
+            kernel: key.to_string(),
+            cause: cause.to_string(),
+        }
+    }
+}
+
+impl Drop for Library {
+    fn drop(&mut self) {
+        let all = self.loaded.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (_, loaded) in all.drain() {
+            self.driver.unload(loaded.module);
+        }
+    }
+}
