@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ggrs_core::device::{Bindings, BufferSlice, Device, Executable, Queue};
+use ggrs_core::device::{Bindings, BufferSlice, Device, Executable, KernelTime, Queue};
 use ggrs_core::ops::Op;
 use ggrs_core::{BindError, DeviceError, ExecError, ValueId};
 
@@ -100,6 +100,15 @@ impl SchedRunner {
         self.parts
             .iter_mut()
             .try_for_each(|p| p.executable.capture())
+    }
+
+    /// Where a run's time goes, for each device that can tell.
+    ///
+    /// # Errors
+    /// A device that fails.
+    pub fn profile(&mut self) -> Result<Vec<(String, Vec<KernelTime>)>, ExecError> {
+        let profile = |p: &mut PartRunner| Ok((p.device.clone(), p.executable.profile()?));
+        self.parts.iter_mut().map(profile).collect()
     }
 
     /// Writes an input, on every device that reads it: little-endian bytes of a contiguous tensor.

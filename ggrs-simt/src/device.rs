@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ggrs_core::device::{
-    Bindings, Buffer, BufferUse, Device, DeviceInfo, DeviceName, Executable, Limits, MemoryReport,
+    Bindings, Buffer, BufferUse, Device, DeviceInfo, DeviceName, Executable, Fusion,
+    FusionRequest, Limits, MemoryReport,
     Precision, Queue, Route, RouteRequest, WeightForm, WeightSource, WeightUse,
 };
 use ggrs_core::plan::{Plan, WeightSlot};
@@ -16,6 +17,7 @@ use crate::driver::Driver;
 use crate::executable::{ALIGN, SimtExecutable};
 use crate::kernel::Request;
 use crate::queue::SimtQueue;
+use crate::stages::{self, Stage};
 use crate::{routes, weights};
 
 /// An open GPU behind a driver.
@@ -77,6 +79,11 @@ impl Device for SimtDevice {
     fn route(&self, operands: &RouteRequest<'_>) -> Result<Route, Unsupported> {
         let facts = self.context.facts();
         routes::choose(&Request { operands, facts }).map(|choice| choice.route())
+    }
+
+    fn fusions(&self, request: &FusionRequest<'_>) -> Vec<Fusion> {
+        let stages = stages::stages(request, self.context.facts());
+        stages.iter().map(Stage::fusion).collect()
     }
 
     fn weight_form(&self, desc: &TensorDesc, uses: &[WeightUse<'_>], _: Precision) -> WeightForm {

@@ -5,18 +5,19 @@ use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
 use ggrs_core::device::{
-    Bindings, BoundMemory, BufferSlice, Capture, CaptureState, Executable, WeightForm,
+    Bindings, BoundMemory, BufferSlice, Capture, CaptureState, Executable, KernelTime,
+    WeightForm,
 };
-use ggrs_core::plan::{Plan, Step};
+use ggrs_core::plan::Plan;
 use ggrs_core::{BindError, DeviceError, ExecError, ValueId};
 
 use crate::buffer::{SimtBuffer, locate};
 use crate::context::{Context, Gate};
-use crate::driver::{Function, Geometry, Recording};
+use crate::driver::{DriverError, Function, Geometry, Recording};
 use crate::faults::FaultBoard;
-use crate::kernel::{Choice, Launch, Request};
-use crate::places::Places;
-use crate::routes;
+use crate::kernel::Launch;
+use crate::places::{Operands, Places};
+use crate::work::{Work, works};
 
 /// Offsets of values in an arena are multiples of this: what the widest loads and the copy engines want.
 pub(crate) const ALIGN: u64 = 256;
@@ -44,6 +45,8 @@ pub(crate) struct SimtExecutable {
     launches: Vec<Ready>,
     /// Which of them each step is; `None` for exchanges, which run outside.
     steps: Vec<Option<Range<usize>>>,
+    /// Which of them each kernel or stage is, by its name.
+    kernels: Vec<(String, Range<usize>)>,
     faults: Arc<FaultBoard>,
     capture: Capture<Recorded>,
 }
@@ -68,37 +71,40 @@ impl SimtExecutable {
             let start = locate(context, &slice)?;
             context.upload(&mut context.gate(), start, bytes)?;
         }
-        let choose = |step: &Step| (!step.is_exchange).then(|| choose(context, &memory, step));
-        let choices = plan.steps.iter().map(|step| choose(step).transpose());
-        let choices: Vec<Option<Choice>> = choices.collect::<Result<_, _>>()?;
-
-        let kinds = choices.iter().enumerate().flat_map(|(step, choice)| {
-            let kinds = choice.iter().flat_map(|c| c.faults());
-            kinds.map(move |kind| (step, *kind))
-        });
-        let faults = Arc::new(FaultBoard::new(context, plan, kinds.collect())?);
+        let works = works(context, &memory)?;
+        let faults = works.iter().flat_map(Work::faults).collect();
+        let faults = Arc::new(FaultBoard::new(context, plan, faults)?);
         let places = Places {
             context,
             memory: &memory,
         };
-        let (mut launches, mut steps, mut n_cells) = (Vec::new(), Vec::new(), 0);
-        for (step, choice) in plan.steps.iter().zip(&choices) {
-            let Some(choice) = choice else {
-                steps.push(None);
-                continue;
-            };
+        let operands = plan.steps.iter().map(|step| places.operands(step));
+        let operands: Vec<Operands<'_>> = operands.collect::<Result<_, _>>()?;
+        let cells = faults.cells();
+        let mut cells = cells.as_slice();
+        let (mut launches, mut kernels) = (Vec::new(), Vec::new());
+        let mut steps = vec![None; plan.steps.len()];
+        for work in &works {
+            let (own, rest) = cells.split_at_checked(work.n_faults()).unwrap_or_default();
+            cells = rest;
             let start = launches.len();
-            for launch in places.launches(step, choice, faults.cells_from(n_cells))? {
+            for launch in work.launches(&operands, own) {
                 launches.push(ready(context, launch)?);
             }
-            n_cells += choice.faults().len();
-            steps.push(Some(start..launches.len()));
+            kernels.push((work.name(), start..launches.len()));
+            for (i, step) in steps.iter_mut().enumerate() {
+                if work.steps().contains(&i) {
+                    let start = if i == work.steps().start { start } else { launches.len() };
+                    *step = Some(start..launches.len());
+                }
+            }
         }
         Ok(Self {
             context: Arc::clone(context),
             memory,
             launches,
             steps,
+            kernels,
             faults,
             capture: Capture::default(),
         })
@@ -113,25 +119,6 @@ impl SimtExecutable {
             }
         }
     }
-}
-
-/// The kernel of a step: the one that the plan's route names.
-fn choose(
-    context: &Arc<Context>,
-    memory: &BoundMemory,
-    step: &Step,
-) -> Result<Choice, DeviceError> {
-    let facts = context.facts();
-    let chosen = memory.with_request(step, |operands| {
-        routes::choose(&Request { operands, facts }).ok()
-    });
-    let planned = |choice: &Choice| {
-        let route = choice.route();
-        route.kernel == step.route.kernel && route.scratch_bytes <= step.route.scratch_bytes
-    };
-    chosen
-        .filter(planned)
-        .ok_or_else(|| memory.foreign_plan(step))
 }
 
 fn ready(context: &Context, launch: Launch) -> Result<Ready, DeviceError> {
@@ -168,10 +155,14 @@ fn walk(context: &Context, gate: &Gate, launches: &[Ready]) -> Result<(), Device
 }
 
 /// Records launches as one.
-fn record(context: &Context, gate: &Gate, launches: &[Ready]) -> Result<Recording, DeviceError> {
+fn record<'a>(
+    context: &Context,
+    gate: &Gate,
+    mut parts: impl Iterator<Item = &'a [Ready]>,
+) -> Result<Recording, DeviceError> {
     let driver = &context.driver;
     driver.begin_recording(gate.stream).map_err(|e| context.error(e))?;
-    let walked = walk(context, gate, launches);
+    let walked = parts.try_for_each(|launches| walk(context, gate, launches));
     let ended = driver.end_recording(gate.stream);
     walked?;
     ended.map_err(|e| context.error(e))
@@ -211,7 +202,7 @@ impl Executable for SimtExecutable {
                 let recording = match runs.get(&steps) {
                     Some(recording) => *recording,
                     None => {
-                        let recording = record(context, &gate, launches)?;
+                        let recording = record(context, &gate, std::iter::once(launches))?;
                         runs.insert(steps.clone(), recording);
                         recording
                     }
@@ -235,11 +226,58 @@ impl Executable for SimtExecutable {
         self.capture.arm()
     }
 
+    fn profile(&mut self) -> Result<Vec<KernelTime>, ExecError> {
+        let mut names: Vec<&String> = self.kernels.iter().map(|(name, _)| name).collect();
+        names.sort();
+        names.dedup();
+        let context = &self.context;
+        let gate = context.gate();
+        let mut times = Vec::new();
+        for name in names {
+            let of_name = self.kernels.iter().filter(|(n, _)| n == name);
+            let parts = of_name.map(|(_, launches)| self.launches.get(launches.clone()));
+            let parts: Vec<&[Ready]> = parts.flatten().filter(|p| !p.is_empty()).collect();
+            if parts.is_empty() {
+                continue;
+            }
+            let recording = record(context, &gate, parts.iter().copied())?;
+            let took = time(context, &gate, recording);
+            context.driver.destroy_recording(recording);
+            times.push(KernelTime {
+                kernel: name.clone(),
+                n_times: parts.len(),
+                n_launches: parts.iter().map(|p| p.len()).sum(),
+                seconds: f64::from(took.map_err(|e| context.error(e))?) / 1e3,
+            });
+        }
+        times.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        Ok(times)
+    }
+
     fn release_capture(&mut self) {
         if let Some(recorded) = self.capture.release() {
             self.drop_recordings(recorded);
         }
     }
+}
+
+/// Milliseconds that the launches of `recording` take, the best of a few runs.
+fn time(context: &Context, gate: &Gate, recording: Recording) -> Result<f32, DriverError> {
+    const RUNS: usize = 5;
+    let driver = &context.driver;
+    let (start, end) = (driver.create_event()?, driver.create_event()?);
+    let mut best = f32::INFINITY;
+    for _ in 0..RUNS {
+        driver.record(start, gate.stream)?;
+        // SAFETY: as for launches.
+        unsafe { driver.replay(gate.stream, recording)? };
+        driver.record(end, gate.stream)?;
+        driver.synchronize(gate.stream)?;
+        best = best.min(driver.elapsed_ms(start, end)?);
+    }
+    driver.destroy_event(start);
+    driver.destroy_event(end);
+    Ok(best)
 }
 
 impl Drop for SimtExecutable {

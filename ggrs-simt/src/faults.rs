@@ -9,7 +9,7 @@ use ggrs_core::{DeviceError, ExecError};
 
 use crate::context::{Context, Gate};
 use crate::driver::{DevicePtr, Pinned};
-use crate::kernel::{FaultKind, MAX_FAULTS};
+use crate::kernel::FaultKind;
 use crate::params::FaultCell;
 
 /// What a cell holds while nothing is wrong.
@@ -59,12 +59,13 @@ impl FaultBoard {
         self.context.fill(gate, self.cells, 0xff, bytes_of(&self.kinds))
     }
 
-    /// The cells of a step, in the order in which its kernel declared them; `first` is the first one's number.
-    pub(crate) fn cells_from(&self, first: usize) -> [FaultCell; MAX_FAULTS] {
-        std::array::from_fn(|i| FaultCell {
-            least: self.cells.plus(8 * (first + i) as u64).0,
+    /// All cells, in the order of the faults.
+    pub(crate) fn cells(&self) -> Vec<FaultCell> {
+        let cell = |i: usize| FaultCell {
+            least: self.cells.plus(8 * i as u64).0,
             flag: self.flag.device.0,
-        })
+        };
+        (0..self.kinds.len()).map(cell).collect()
     }
 
     /// What the runs until now found, the first step's first; the stream is empty. Forgets it.

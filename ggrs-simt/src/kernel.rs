@@ -156,9 +156,6 @@ pub(crate) enum FaultKind {
     },
 }
 
-/// How many kinds of faults one step may report: each has a [`FaultCell`].
-pub(crate) const MAX_FAULTS: usize = 4;
-
 /// A kernel chosen for an op.
 pub(crate) struct Choice {
     name: Cow<'static, str>,
@@ -191,7 +188,7 @@ impl Choice {
         self
     }
 
-    /// The same, able to report a fault; the first declared has cell 0, and so on, at most [`MAX_FAULTS`].
+    /// The same, able to report a fault; the first declared has cell 0, and so on.
     #[must_use]
     pub(crate) fn fault(mut self, kind: FaultKind) -> Self {
         self.faults.push(kind);
@@ -235,7 +232,8 @@ pub(crate) struct Args<'a> {
     pub(crate) inputs: &'a [Operand<'a>],
     pub(crate) outputs: &'a [Operand<'a>],
     pub(crate) scratch: DevicePtr,
-    pub(crate) faults: [FaultCell; MAX_FAULTS],
+    /// One for each fault that the kernel declared.
+    pub(crate) cells: &'a [FaultCell],
 }
 
 impl Args<'_> {
@@ -256,7 +254,7 @@ impl Args<'_> {
 
     /// Fault cell `i`.
     pub(crate) fn cell(&self, i: usize) -> FaultCell {
-        self.faults.get(i).copied().unwrap_or(FaultCell { least: 0, flag: 0 })
+        self.cells.get(i).copied().unwrap_or(FaultCell { least: 0, flag: 0 })
     }
 }
 

@@ -18,7 +18,9 @@ mod planes;
 mod queue;
 mod routes;
 mod source;
+mod stages;
 mod weights;
+mod work;
 
 pub use device::SimtDevice;
 pub use disk_cache::VARIABLE as KERNEL_CACHE_VARIABLE;

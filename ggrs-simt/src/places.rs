@@ -9,8 +9,7 @@ use ggrs_core::{DeviceError, ValueId};
 use crate::buffer::SimtBuffer;
 use crate::context::Context;
 use crate::driver::DevicePtr;
-use crate::kernel::{Args, Choice, Launch, MAX_FAULTS, Operand};
-use crate::params::FaultCell;
+use crate::kernel::Operand;
 
 /// The memory that a plan is bound to, as addresses.
 pub(crate) struct Places<'a> {
@@ -18,30 +17,27 @@ pub(crate) struct Places<'a> {
     pub(crate) memory: &'a BoundMemory,
 }
 
+/// A step's memory as addresses.
+pub(crate) struct Operands<'a> {
+    pub(crate) inputs: Vec<Operand<'a>>,
+    pub(crate) outputs: Vec<Operand<'a>>,
+    pub(crate) scratch: DevicePtr,
+}
+
 impl<'a> Places<'a> {
-    /// The launches of a step over its memory.
+    /// The operands and results of a step.
     ///
     /// # Errors
     /// A place outside its memory: a bug in a plan.
-    pub(crate) fn launches(
-        &self,
-        step: &Step,
-        choice: &Choice,
-        faults: [FaultCell; MAX_FAULTS],
-    ) -> Result<Vec<Launch>, DeviceError> {
+    pub(crate) fn operands(&self, step: &Step) -> Result<Operands<'a>, DeviceError> {
         let node = self.memory.plan().graph.node(step.node);
-        let operands = |values: &[ValueId]| -> Result<Vec<Operand<'a>>, DeviceError> {
-            values.iter().map(|v| self.operand(*v)).collect()
-        };
-        let (inputs, outputs) = (operands(&node.inputs)?, operands(&node.outputs)?);
+        
         let region = Region::Arena(step.device);
-        let scratch = self.address(region, step.scratch_offset, step.route.scratch_bytes)?;
-        Ok(choice.build(&Args {
-            inputs: &inputs,
-            outputs: &outputs,
-            scratch,
-            faults,
-        }))
+        Ok(Operands {
+            inputs: self.all(&node.inputs)?,
+            outputs: self.all(&node.outputs)?,
+            scratch: self.address(region, step.scratch_offset, step.route.scratch_bytes)?,
+        })
     }
 
     /// The address of a range of a region.
@@ -62,6 +58,10 @@ impl<'a> Places<'a> {
             }
             _ => Err(outside(start, buffer.bytes())),
         }
+    }
+
+    fn all(&self, values: &[ValueId]) -> Result<Vec<Operand<'a>>, DeviceError> {
+        values.iter().map(|v| self.operand(*v)).collect()
     }
 
     fn operand(&self, value: ValueId) -> Result<Operand<'a>, DeviceError> {

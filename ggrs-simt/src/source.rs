@@ -11,6 +11,10 @@ sources! {
     "planes.cuh",
     "repack.cu",
     "formats.cuh",
+    "matrix.cuh",
+    "product_generic.cu",
+    "product.cuh",
+    "gate.cuh",
 }
 
 /// The text of a kernel file with its includes in place, each once; `None` if there is no such file.

@@ -18,7 +18,7 @@ pub use buffer::{Buffer, BufferSlice, BufferUse, Generation, WeightForm, WeightS
 pub use capture::{Capture, CaptureState};
 pub use name::DeviceName;
 pub use registry::Registry;
-pub use route::{Precision, Route, RouteRequest, WeightUse};
+pub use route::{Fusion, FusionRequest, Precision, Route, RouteRequest, WeightUse};
 pub use runner::Runner;
 
 use std::collections::HashMap;
@@ -98,6 +98,13 @@ pub trait Device: Send + Sync {
 
     /// The kernel for an op on exactly these operands, or every candidate with its refusal.
     fn route(&self, request: &RouteRequest<'_>) -> Result<Route, Unsupported>;
+
+    /// Neighbouring steps that the device runs as one, in order and apart from each other. A pure function of the request:
+    /// compiling asks again and must find the same.
+    fn fusions(&self, request: &FusionRequest<'_>) -> Vec<Fusion> {
+        let _ = request;
+        Vec::new()
+    }
 
     /// The form in which the device wants to keep a weight that these ops read.
     fn weight_form(
@@ -267,4 +274,26 @@ pub trait Executable: Send {
 
     /// Drops a recording; runs are eager again.
     fn release_capture(&mut self);
+
+    /// Where a run's time goes: for each kernel all its launches, one after another and apart from the others, timed by
+    /// the device. Values are undefined afterwards. Empty where a device cannot tell.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn profile(&mut self) -> Result<Vec<KernelTime>, ExecError> {
+        Ok(Vec::new())
+    }
+}
+
+/// Time that a kernel takes in a run.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct KernelTime {
+    /// The kernel, as the plan's routes name it.
+    pub kernel: String,
+    /// How many steps or stages it runs.
+    pub n_times: usize,
+    /// Launches of all of them.
+    pub n_launches: usize,
+    /// Seconds of all of them.
+    pub seconds: f64,
 }

@@ -1,10 +1,12 @@
 //! Routes: which kernel runs an op, and why.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::ops::Range;
 
 use super::WeightForm;
-use crate::TensorDesc;
 use crate::ops::Op;
+use crate::{Graph, NodeId, TensorDesc, ValueId};
 
 /// How exact a plan computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
@@ -60,6 +62,15 @@ pub struct Route {
 }
 
 impl Route {
+    /// The route of a step whose work the step `first` does.
+    pub fn fused(first: usize) -> Self {
+        Self {
+            kernel: Cow::Borrowed("fused"),
+            reason: Cow::Owned(format!("part of step {first}")),
+            scratch_bytes: 0,
+        }
+    }
+
     /// The route of a step that no device runs: data that moves between devices.
     pub const fn outside(kernel: &'static str, reason: &'static str) -> Self {
         Self {
@@ -68,6 +79,35 @@ impl Route {
             scratch_bytes: 0,
         }
     }
+}
+
+/// The steps of a plan in order, for a device that runs some neighbours as one.
+pub struct FusionRequest<'a> {
+    /// The plan's graph.
+    pub graph: &'a Graph,
+    /// The node of each step.
+    pub nodes: &'a [NodeId],
+    /// The form of each weight, by its leaf.
+    pub forms: &'a HashMap<ValueId, WeightForm>,
+    /// The plan's precision.
+    pub precision: Precision,
+}
+
+impl FusionRequest<'_> {
+    /// The form of a value's storage if it is a weight.
+    pub fn form(&self, value: ValueId) -> Option<WeightForm> {
+        self.forms.get(&self.graph.value(value).storage).copied()
+    }
+}
+
+/// Neighbouring steps that a device runs as one. All that lives at one of them lives through all of them, so that their
+/// work may overlap; what only they read need not be written at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fusion {
+    /// The steps, at least two.
+    pub steps: Range<usize>,
+    /// What runs instead: the route of the first step. The others' routes say that they are part of it.
+    pub route: Route,
 }
 
 /// One reader of a weight.

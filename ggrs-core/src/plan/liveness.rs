@@ -1,5 +1,6 @@
 //! Liveness: for each storage, the steps between which its memory must be kept.
 
+use crate::device::Fusion;
 use crate::ops::LeafKind;
 use crate::{Graph, NodeId};
 
@@ -10,11 +11,35 @@ pub(super) struct Live {
     pub(super) last: usize,
 }
 
+impl Live {
+    /// One step.
+    pub(super) const fn at(step: usize) -> Self {
+        Self {
+            first: step,
+            last: step,
+        }
+    }
+
+    /// The same, through the whole of every fusion that it touches.
+    pub(super) fn through(self, fusions: &[Fusion]) -> Self {
+        // A life ends in at most one fusion on either side: they are apart.
+        let holding = |step: usize| fusions.iter().find(|f| f.steps.contains(&step));
+        Self {
+            first: holding(self.first).map_or(self.first, |f| f.steps.start),
+            last: holding(self.last).map_or(self.last, |f| f.steps.end.saturating_sub(1)),
+        }
+    }
+}
+
 /// For each value that owns arena storage, when it lives; `None` for views, weights, states and constants.
 ///
 /// `steps` are the nodes that run, in order. Inputs and outputs live through the whole run: inputs may be written
 /// once and run many times, outputs are read after the last step.
-pub(super) fn liveness(graph: &Graph, steps: &[NodeId]) -> Vec<Option<Live>> {
+pub(super) fn liveness(
+    graph: &Graph,
+    steps: &[NodeId],
+    fusions: &[Fusion],
+) -> Vec<Option<Live>> {
     let end = steps.len();
     let mut live: Vec<Option<Live>> = vec![None; graph.values().len()];
     for (_, kind, value) in graph.leaves() {
@@ -30,10 +55,7 @@ pub(super) fn liveness(graph: &Graph, steps: &[NodeId]) -> Vec<Option<Live>> {
         for v in &node.outputs {
             let storage = graph.value(*v).storage;
             if storage == *v {
-                live[v.index()] = Some(Live {
-                    first: step,
-                    last: step,
-                });
+                live[v.index()] = Some(Live::at(step));
             }
         }
         for v in node.inputs.iter().chain(&node.outputs) {
@@ -47,6 +69,9 @@ pub(super) fn liveness(graph: &Graph, steps: &[NodeId]) -> Vec<Option<Live>> {
         if let Some(l) = &mut live[graph.value(v).storage.index()] {
             l.last = end;
         }
+    }
+    for l in live.iter_mut().flatten() {
+        *l = l.through(fusions);
     }
     live
 }

@@ -9,7 +9,7 @@ use super::arena::{self, Request};
 use super::liveness::{Live, liveness};
 use super::slots::{self, DEVICE, storage_bytes};
 use super::{Plan, PlanParts, Step};
-use crate::device::{Device, Precision, Route, RouteRequest, WeightForm};
+use crate::device::{Device, FusionRequest, Precision, Route, RouteRequest, WeightForm};
 use crate::ops::{Alias, Op};
 use crate::passes::PassSet;
 use crate::{Graph, NodeId, PlanError, ValueId};
@@ -59,13 +59,29 @@ pub fn plan_one<D: Device + ?Sized>(
         .filter(|(_, n)| !matches!(n.op, Op::Leaf(_)) && n.op.spec().alias() != Alias::View)
         .map(|(id, _)| id)
         .collect();
-    let routes = runs
+    let mut routes = runs
         .iter()
         .map(|id| route(graph, *id, device, &name, &forms, options))
         .collect::<Result<Vec<_>, _>>()?;
+    let fusions = device.fusions(&FusionRequest {
+        graph,
+        nodes: &runs,
+        forms: &forms,
+        precision: options.precision,
+    });
+    for fusion in &fusions {
+        let first = fusion.steps.start;
+        for (step, (route, _)) in routes.iter_mut().enumerate().take(fusion.steps.end).skip(first) {
+            *route = if step == first {
+                fusion.route.clone()
+            } else {
+                Route::fused(first)
+            };
+        }
+    }
 
     let limits = device.limits();
-    let lives = liveness(graph, &runs);
+    let lives = liveness(graph, &runs, &fusions);
     let (owners, mut requests): (Vec<ValueId>, Vec<Request>) = lives
         .iter()
         .enumerate()
@@ -77,10 +93,7 @@ pub fn plan_one<D: Device + ?Sized>(
         .unzip();
     let n_values = requests.len();
     requests.extend(routes.iter().enumerate().map(|(step, (route, _))| Request {
-        live: Live {
-            first: step,
-            last: step,
-        },
+        live: Live::at(step).through(&fusions),
         bytes: route.scratch_bytes,
     }));
     let (offsets, arena) = arena::assign(&requests, limits.alignment_bytes.max(1));

@@ -1,5 +1,7 @@
 //! Steps: tokens of any slots through the model, in parts of at most a batch.
 
+use ggrs_core::device::KernelTime;
+
 use super::open::Session;
 use super::options::Logits;
 use super::slot::SlotId;
@@ -89,6 +91,19 @@ impl Session {
             used,
             n_ctx: self.n_ctx,
         }
+    }
+
+    /// Where the time of a step of `n_tokens` tokens with one row of logits goes, by device and kernel. The step runs on
+    /// what was last set; forget what the session holds afterwards.
+    ///
+    /// # Errors
+    /// The step cannot be compiled, a device that fails.
+    pub fn profile(
+        &mut self,
+        n_tokens: usize,
+    ) -> Result<Vec<(String, Vec<KernelTime>)>, SessionError> {
+        let size = bucket(n_tokens, self.n_batch);
+        Ok(self.steps.get(size, 1)?.profile()?)
     }
 
     fn run_parts(

@@ -1,18 +1,22 @@
-//! matmul: to be written.
+//! Matrix products of weights with activations, alone or as gate and up of a gated linear unit.
 
 use ggrs_core::Unsupported;
-use ggrs_core::ops::{MatMulGlu};
+use ggrs_core::ops::MatMulGlu;
 
+use super::product::{Form, generic};
 use crate::kernel::{Choice, ModuleKey, Request};
 
-pub(crate) fn matmul(_: &Request<'_>) -> Result<Choice, Unsupported> {
-    Err(Unsupported { candidates: Vec::new() })
+/// `x @ weights^T`.
+pub(crate) fn matmul(request: &Request<'_>) -> Result<Choice, Unsupported> {
+    Ok(generic::product(Form::dense(None), request))
 }
 
-pub(crate) fn matmul_glu(_: &MatMulGlu, _: &Request<'_>) -> Result<Choice, Unsupported> {
-    Err(Unsupported { candidates: Vec::new() })
+/// `activation(x @ gate^T) * (x @ up^T)`.
+pub(crate) fn matmul_glu(op: &MatMulGlu, request: &Request<'_>) -> Result<Choice, Unsupported> {
+    Ok(generic::product(Form::dense(Some(op.kind)), request))
 }
 
+/// Modules of all products.
 pub(crate) fn modules() -> Vec<ModuleKey> {
-    Vec::new()
+    generic::modules()
 }

@@ -1,5 +1,6 @@
 //! `ggrs bench`: speed of prefill and decode, with llama-bench's tests and columns.
 
+mod profile;
 mod report;
 mod timing;
 
@@ -13,7 +14,7 @@ use crate::error::CliError;
 use crate::load::{load_model, open_file};
 use crate::options::{ContextOptions, DeviceOptions};
 use report::{Format, ModelFacts, Reporter, Row};
-use timing::{Test, measure};
+use timing::{Measured, Test, measure};
 
 /// Measure prefill and decode speed
 ///
@@ -57,6 +58,9 @@ pub(crate) struct Args {
     /// How often each test is repeated
     #[arg(short, long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
+    /// After each test, print which kernels a step's time goes to, on devices that can tell
+    #[arg(long)]
+    profile: bool,
     /// How the results are printed
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "md")]
     output: Format,
@@ -86,8 +90,11 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
         let facts = ModelFacts::read(&file);
         let model = load_model(file, &args.device, console)?;
         for test in args.tests() {
-            let samples = args.measure(&model, test, console)?;
+            let Measured { samples, profile } = args.measure(&model, test, console)?;
             reporter.row(Row::new(&facts, test, samples), console)?;
+            for (device, times) in profile {
+                profile::print(test, &device, &times, console);
+            }
         }
     }
     reporter.finish(console)
@@ -110,10 +117,10 @@ impl Args {
         model: &Arc<Model>,
         test: Test,
         console: &Console,
-    ) -> Result<Vec<std::time::Duration>, CliError> {
+    ) -> Result<Measured, CliError> {
         let options = self
             .context
             .session_options(Some(test.n_ctx()), self.device.precision);
-        measure(model, test, &options, self.repetitions, console)
+        measure(model, test, &options, (self.repetitions, self.profile), console)
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ggrs_core::device::KernelTime;
 use ggrs_model::tokenizer::TokenId;
 use ggrs_model::{Logits, Model, Session, SessionOptions};
 use rand::{RngExt as _, SeedableRng as _};
@@ -92,14 +93,22 @@ impl fmt::Display for Test {
     }
 }
 
-/// Times `repetitions` runs, each from the same context.
+/// What a test gave.
+pub(super) struct Measured {
+    /// The time of each repetition.
+    pub(super) samples: Vec<Duration>,
+    /// For each device, where the time of one step goes; empty if nobody asked or no device can tell.
+    pub(super) profile: Vec<(String, Vec<KernelTime>)>,
+}
+
+/// Times `repetitions` runs, each from the same context, and then looks inside a step if it is asked to.
 pub(super) fn measure(
     model: &Arc<Model>,
     test: Test,
     options: &SessionOptions,
-    repetitions: u32,
+    (repetitions, profile): (u32, bool),
     console: &Console,
-) -> Result<Vec<Duration>, CliError> {
+) -> Result<Measured, CliError> {
     let mut session = open_session(model, options)?;
     let mut rng = ChaCha8Rng::seed_from_u64(SEED);
     let n_vocab = TokenId::try_from(model.architecture().n_vocab()).unwrap_or(TokenId::MAX);
@@ -123,5 +132,14 @@ pub(super) fn measure(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(samples)
+    let profile = if profile {
+        let n_step = match test.kind {
+            Kind::Prefill => test.n_tokens.min(options.n_batch),
+            Kind::Decode => 1,
+        };
+        session.profile(n_step)?
+    } else {
+        Vec::new()
+    };
+    Ok(Measured { samples, profile })
 }

@@ -1,0 +1,241 @@
+// Weights of block formats in planes as what `__dp4a` multiplies. A *unit* is what a lane reads of a row at once: 16
+// bytes of quants with what belongs to them. It is 1, 2 or 4 *parts* of 16 neighbouring elements, each with a factor
+// and, in formats that have one, a minimum.
+//
+// Element `e` of part `i` of unit `u` is `unit_start(u) + i * PART_STEP + e`. In formats of 256 elements a unit's place
+// in its block is `c`; lanes that go by multiples of 8 units keep theirs.
+
+#include "formats.cuh"
+#include "memory.cuh"
+
+// Bytes of field `plane` of a block, as `fields` of planes.rs lists them.
+DEVICE constexpr int plane_bytes(int format, int plane) {
+    constexpr int NONE = 0;
+    switch (format) {
+        case Q4_0: case IQ4_NL: return plane == 0 ? 16 : plane == 1 ? 2 : NONE;
+        case Q4_1: return plane == 0 ? 16 : plane == 1 ? 4 : NONE;
+        case Q5_0: return plane == 0 ? 16 : plane == 1 ? 4 : plane == 2 ? 2 : NONE;
+        case Q5_1: return plane == 0 ? 16 : plane == 1 ? 4 : plane == 2 ? 4 : NONE;
+        case Q8_0: return plane == 0 ? 32 : plane == 1 ? 2 : NONE;
+        case Q2_K: return plane == 0 ? 64 : plane == 1 ? 16 : plane == 2 ? 4 : NONE;
+        case Q3_K: return plane == 0 ? 64 : plane == 1 ? 32 : plane == 2 ? 12 : 2;
+        case Q4_K: return plane == 0 ? 128 : plane == 1 ? 16 : NONE;
+        case Q5_K: return plane == 0 ? 128 : plane == 1 ? 32 : plane == 2 ? 16 : NONE;
+        case Q6_K: return plane == 0 ? 128 : plane == 1 ? 64 : plane == 2 ? 16 : 2;
+        case IQ4_XS: return plane == 0 ? 128 : plane == 1 ? 8 : NONE;
+        case MXFP4: return plane == 0 ? 16 : plane == 1 ? 1 : NONE;
+        default: return NONE;
+    }
+}
+
+DEVICE constexpr int unit_elems(int format) {
+    return format == Q8_0 ? 16 : format == Q2_K || format == Q3_K ? 64 : 32;
+}
+DEVICE constexpr int units_per_block(int format) { return block_elems(format) / unit_elems(format); }
+DEVICE constexpr int unit_parts(int format) { return unit_elems(format) / 16; }
+DEVICE constexpr int part_step(int format) {
+    return format == Q6_K ? 64 : format == Q4_K || format == Q5_K || format == Q2_K || format == Q3_K ? 32 : 16;
+}
+// Both parts are the same group of 32: one factor, one minimum, one scale of the activations.
+DEVICE constexpr bool is_joined(int format) { return part_step(format) == 16 && format != Q8_0; }
+// Has each part a minimum of its own, or each group of 32?
+DEVICE constexpr bool has_part_minimums(int format) { return format == Q2_K; }
+DEVICE constexpr bool has_minimums(int format) {
+    return format == Q4_K || format == Q5_K || format == Q4_0 || format == Q4_1 || format == Q5_0 || format == Q5_1;
+}
+
+// A row of blocks in planes, all lying one behind the other.
+struct Row {
+    const u8* at[4];
+};
+template <int FORMAT> DEVICE Row row_at(const Planes& p, i64 block) {
+    Row row;
+#pragma unroll
+    for (int i = 0; i < 4; i++) row.at[i] = p.start[i] + block * plane_bytes(FORMAT, i);
+    return row;
+}
+
+// As read.
+struct Unit {
+    Quad q, h;
+    u32 s[4];
+};
+
+template <int FORMAT> DEVICE Unit load_unit(const Row& row, int u, int c) {
+    constexpr int PER_BLOCK = units_per_block(FORMAT);
+    int b = u / PER_BLOCK;
+    Unit unit;
+    unit.q = stream_quad(row.at[0] + u * 16);
+    if constexpr (FORMAT == Q8_0 || FORMAT == Q4_0 || FORMAT == IQ4_NL) {
+        unit.s[0] = load_u16(row.at[1] + b * 2);
+    } else if constexpr (FORMAT == Q4_1) {
+        unit.s[0] = load_u32(row.at[1] + b * 4);
+    } else if constexpr (FORMAT == Q5_0) {
+        unit.h.x[0] = load_u32(row.at[1] + b * 4);
+        unit.s[0] = load_u16(row.at[2] + b * 2);
+    } else if constexpr (FORMAT == Q5_1) {
+        unit.h.x[0] = load_u32(row.at[1] + b * 4);
+        unit.s[0] = load_u32(row.at[2] + b * 4);
+    } else if constexpr (FORMAT == MXFP4) {
+        unit.s[0] = row.at[1][b];
+    } else if constexpr (FORMAT == Q4_K || FORMAT == Q5_K) {
+        if constexpr (FORMAT == Q5_K) unit.h = stream_quad(row.at[1] + b * 32 + (c & 1) * 16);
+        Quad head = stream_quad(row.at[FORMAT == Q5_K ? 2 : 1] + b * 16);
+#pragma unroll
+        for (int i = 0; i < 4; i++) unit.s[i] = head.x[i];
+    } else if constexpr (FORMAT == Q6_K) {
+        unit.h = stream_quad(row.at[1] + b * 64 + (c >> 2) * 32 + (c & 1) * 16);
+        const u8* scales = row.at[2] + b * 16 + (c >> 2) * 8 + (c & 3);
+        unit.s[0] = scales[0];
+        unit.s[1] = scales[4];
+        unit.s[2] = load_u16(row.at[3] + b * 2);
+    } else if constexpr (FORMAT == IQ4_XS) {
+        unit.s[0] = load_u32(row.at[1] + b * 8);
+        unit.s[1] = load_u32(row.at[1] + b * 8 + 4);
+    } else if constexpr (FORMAT == Q2_K) {
+        const u8* scales = row.at[1] + b * 16 + (c >> 1) * 8;
+        unit.s[0] = load_u32(scales);
+        unit.s[1] = load_u32(scales + 4);
+        unit.s[2] = load_u32(row.at[2] + b * 4);
+    } else if constexpr (FORMAT == Q3_K) {
+        unit.h = stream_quad(row.at[1] + b * 32 + (c & 1) * 16);
+#pragma unroll
+        for (int i = 0; i < 3; i++) unit.s[i] = load_u32(row.at[2] + b * 12 + i * 4);
+        unit.s[3] = load_u16(row.at[3] + b * 2);
+    }
+    return unit;
+}
+
+// First element of a unit's first part, counted from the row's start.
+template <int FORMAT> DEVICE int unit_start(int u, int c) {
+    if constexpr (FORMAT == Q4_K || FORMAT == Q5_K) return (u - c) * 32 + (c >> 1) * 64 + (c & 1) * 16;
+    if constexpr (FORMAT == Q6_K) return (u - c) * 32 + (c >> 2) * 128 + (c & 3) * 16;
+    if constexpr (FORMAT == Q2_K || FORMAT == Q3_K) return (u - c) * 64 + (c >> 1) * 128 + (c & 1) * 16;
+    return u * unit_elems(FORMAT);
+}
+
+// What a unit multiplies: signed bytes, and for each part the factor of the dot product and of the activations' sum.
+// That sum is of 16 elements where `has_part_minimums`, else of the part's group of 32 (so that factors of formats
+// whose groups are two units' are halved).
+template <int FORMAT> struct Factors {
+    u32 w[unit_parts(FORMAT)][4];
+    float scale[unit_parts(FORMAT)];
+    float minimum[unit_parts(FORMAT)];
+};
+
+DEVICE float low_half(u32 halves) { return f16_to_f32((u16)halves); }
+DEVICE float high_half(u32 halves) { return f16_to_f32((u16)(halves >> 16)); }
+// Four bytes minus `offset` each, which must not be more than 128; the bytes are below 128.
+DEVICE u32 minus(u32 bytes, u32 offset) { return ((bytes | 0x80808080u) - offset) ^ 0x80808080u; }
+
+// Four bits to the fifth bit of four bytes.
+DEVICE u32 spread_to_fifth(u32 bits) { return (bits & 15) * 0x02040810u & 0x10101010u; }
+
+// Eight codes of four bits to the values of a table of 16 bytes: those of the low halves of bytes, and of the high ones.
+DEVICE void look_up(u32 codes, u64 low_values, u64 high_values, u32& low, u32& high) {
+    u32 v[2];
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        u32 four = codes >> 16 * half;
+        u32 below = __byte_perm((u32)low_values, (u32)(low_values >> 32), four & 0x7777);
+        u32 above = __byte_perm((u32)high_values, (u32)(high_values >> 32), four & 0x7777);
+        v[half] = __byte_perm(below, above, 0x3210 | (four >> 1 & 0x4444));
+    }
+    low = __byte_perm(v[0], v[1], 0x6420);
+    high = __byte_perm(v[0], v[1], 0x7531);
+}
+
+// Scales and minimums of the two groups `2 * j` and `2 * j + 1` of Q4_K and Q5_K, a byte each.
+DEVICE void pair_of_scales(const u32* s, int j, u32& scales, u32& minimums) {
+    int shift = (j & 1) * 16;
+    u32 first = s[1] >> shift, second = s[2] >> shift, third = s[3] >> shift;
+    if (j < 2) {
+        scales = first & 0x3f3f;
+        minimums = second & 0x3f3f;
+    } else {
+        scales = (third & 0x0f0f) | (first >> 2 & 0x3030);
+        minimums = (third >> 4 & 0x0f0f) | (second >> 2 & 0x3030);
+    }
+}
+
+template <int FORMAT> DEVICE Factors<FORMAT> factors_of(const Unit& unit, int c) {
+    Factors<FORMAT> f;
+    const u32* q = unit.q.x;
+    const u32* s = unit.s;
+    if constexpr (FORMAT == Q8_0) {
+        f.scale[0] = low_half(s[0]);
+#pragma unroll
+        for (int i = 0; i < 4; i++) f.w[0][i] = q[i];
+    } else if constexpr (FORMAT == IQ4_NL || FORMAT == IQ4_XS || FORMAT == MXFP4) {
+        constexpr u64 LOW = FORMAT == MXFP4 ? E2M1_LOW : IQ4_LOW, HIGH = FORMAT == MXFP4 ? E2M1_HIGH : IQ4_HIGH;
+        if (FORMAT == MXFP4) {
+            f.scale[0] = e8m0_half((int)s[0]);
+        } else if (FORMAT == IQ4_NL) {
+            f.scale[0] = low_half(s[0]);
+        } else {
+            int scale = (int)((s[1] >> 4 * c & 15) | (s[0] >> (16 + 2 * c) & 3) << 4) - 32;
+            f.scale[0] = low_half(s[0]) * (float)scale;
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) look_up(q[i], LOW, HIGH, f.w[0][i], f.w[1][i]);
+    } else if constexpr (FORMAT == Q2_K || FORMAT == Q3_K) {
+        int half = c >> 1, odd = c & 1;
+#pragma unroll
+        for (int part = 0; part < 4; part++) {
+            u32 byte = s[part >> 1] >> ((part & 1) * 16 + odd * 8);
+            if constexpr (FORMAT == Q2_K) {
+                f.scale[part] = low_half(s[2]) * (float)(byte & 15);
+                f.minimum[part] = -high_half(s[2]) * (float)(byte >> 4 & 15);
+            } else {
+                u32 upper = s[2] >> ((part & 1) * 16 + odd * 8) >> (half * 4 + (part >> 1) * 2);
+                f.scale[part] = low_half(s[3]) * (float)((int)((byte >> 4 * half & 15) | (upper & 3) << 4) - 32);
+            }
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                u32 two = q[i] >> 2 * part & 0x03030303u;
+                if constexpr (FORMAT == Q2_K) {
+                    f.w[part][i] = two;
+                } else {
+                    u32 third = unit.h.x[i] >> (4 * half + part) << 2 & 0x04040404u;
+                    f.w[part][i] = minus(two | third, 0x04040404u);
+                }
+            }
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            f.w[0][i] = q[i] & 0x0f0f0f0fu;
+            f.w[1][i] = q[i] >> 4 & 0x0f0f0f0fu;
+            if constexpr (FORMAT == Q5_0 || FORMAT == Q5_1) {
+                f.w[0][i] |= spread_to_fifth(unit.h.x[0] >> 4 * i);
+                f.w[1][i] |= spread_to_fifth(unit.h.x[0] >> (16 + 4 * i));
+            } else if constexpr (FORMAT == Q5_K) {
+                u32 fifths = unit.h.x[i] >> (c & 6);
+                f.w[0][i] |= fifths << 4 & 0x10101010u;
+                f.w[1][i] |= fifths << 3 & 0x10101010u;
+            } else if constexpr (FORMAT == Q6_K) {
+                u32 upper = unit.h.x[i] >> (c & 2);
+                f.w[0][i] = minus(f.w[0][i] | (upper << 4 & 0x30303030u), 0x20202020u);
+                f.w[1][i] = minus(f.w[1][i] | (upper & 0x30303030u), 0x20202020u);
+            }
+        }
+        if constexpr (FORMAT == Q6_K) {
+            float d = low_half(s[2]);
+            f.scale[0] = d * (float)(i8)s[0];
+            f.scale[1] = d * (float)(i8)s[1];
+        } else if constexpr (FORMAT == Q4_K || FORMAT == Q5_K) {
+            u32 scales, minimums;
+            pair_of_scales(s, c >> 1, scales, minimums);
+            float d = low_half(s[0]), d_min = -0.5f * high_half(s[0]);
+            f.scale[0] = d * (float)(scales & 63);
+            f.scale[1] = d * (float)(scales >> 8 & 63);
+            f.minimum[0] = d_min * (float)(minimums & 63);
+            f.minimum[1] = d_min * (float)(minimums >> 8 & 63);
+        } else {
+            f.scale[0] = low_half(s[0]);
+            if constexpr (FORMAT == Q4_1 || FORMAT == Q5_1) f.minimum[0] = high_half(s[0]);
+            else f.minimum[0] = f.scale[0] * (FORMAT == Q4_0 ? -8.0f : -16.0f);
+        }
+    }
+    return f;
+}

@@ -1,0 +1,74 @@
+// Activations of 8 bits: what the products of block formats multiply. A group is 32 elements of a row with one scale
+// `d`, so that x = d * q, -127 <= q <= 127. The scale lies with d * (sum of the q), which formats with a minimum need.
+//
+// The layout of rows, wherever they are written (a launch of its own, or the end of a norm, an attention, a gate):
+// row `r` has its `k` quants at `quants + r * k` and its `k / 32` scales at `scales + r * k / 32`. `k` is a multiple
+// of 32; `quants` starts at a multiple of 16 bytes, `scales` at one of 8.
+
+#include "prelude.cuh"
+
+struct __attribute__((aligned(8))) Q8Scale {
+    float d, sum;
+};
+
+// `Q8` of product/q8.rs.
+struct Q8 {
+    i8* quants;
+    Q8Scale* scales;
+    i32 k;
+    i32 pad;
+};
+static_assert(sizeof(Q8) == 24, "Q8 of product/q8.rs");
+
+DEVICE i8* q8_quants(const Q8& q, i64 row) { return q.quants + row * q.k; }
+DEVICE Q8Scale* q8_scales(const Q8& q, i64 row) { return q.scales + row * (q.k / 32); }
+
+// The largest magnitude of a group from its bits, which keep a NaN on top: the lanes that hold it are `n` neighbours.
+template <int N> DEVICE float q8_magnitude(u32 bits) {
+#pragma unroll
+    for (int step = N / 2; step > 0; step /= 2) {
+        u32 other = __shfl_xor_sync(FULL_MASK, bits, step);
+        bits = bits > other ? bits : other;
+    }
+    return __uint_as_float(bits);
+}
+DEVICE u32 q8_bits(float x) { return __float_as_uint(x) & 0x7fffffffu; }
+// Where the magnitude is too small for its inverse to be finite, or none, all quants are 0.
+DEVICE float q8_inverse(float magnitude) { return magnitude > 1e-36f ? 127.0f / magnitude : 0.0f; }
+DEVICE int q8_quant(float x, float inverse) { return (int)rintf(x * inverse); }
+
+// Writes four elements `i..i + 4` of a row; `i` is a multiple of 4. The 8 lanes `8 * n..` of a warp must hold one group
+// in order, and all lanes of the warp must call it; what a lane with `writes` false holds is not stored.
+DEVICE void q8_store4(const Q8& q, i64 row, int i, const float x[4], bool writes = true) {
+    u32 bits = q8_bits(x[0]);
+#pragma unroll
+    for (int j = 1; j < 4; j++) bits = bits > q8_bits(x[j]) ? bits : q8_bits(x[j]);
+    float magnitude = q8_magnitude<8>(bits);
+    float d = magnitude / 127.0f, inverse = q8_inverse(magnitude);
+    int sum = 0;
+    u32 packed = 0;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        int quant = q8_quant(x[j], inverse);
+        sum += quant;
+        packed |= (u32)(u8)quant << 8 * j;
+    }
+#pragma unroll
+    for (int step = 4; step > 0; step /= 2) sum += __shfl_xor_sync(FULL_MASK, sum, step);
+    if (!writes) return;
+    *(u32*)(q8_quants(q, row) + i) = packed;
+    if (i % 32 == 0) q8_scales(q, row)[i / 32] = Q8Scale{d, d * (float)sum};
+}
+
+// The same for one element: the 32 lanes `32 * n..` of a warp must hold one group in order.
+DEVICE void q8_store1(const Q8& q, i64 row, int i, float x, bool writes = true) {
+    float magnitude = q8_magnitude<32>(q8_bits(x));
+    float d = magnitude / 127.0f, inverse = q8_inverse(magnitude);
+    int quant = q8_quant(x, inverse);
+    int sum = quant;
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(FULL_MASK, sum, step);
+    if (!writes) return;
+    q8_quants(q, row)[i] = (i8)quant;
+    if (i % 32 == 0) q8_scales(q, row)[i / 32] = Q8Scale{d, d * (float)sum};
+}
