@@ -1,5 +1,6 @@
 //! The device itself: its facts, its members', and what the traits ask, handed to the files that know.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct MetaDevice {
     options: MetaOptions,
     transport: Arc<dyn Transport>,
     patience: Duration,
+    /// What members keep to run collectives themselves.
+    _links: Vec<Arc<dyn Any + Send + Sync>>,
 }
 
 impl MetaDevice {
@@ -71,6 +74,8 @@ impl MetaDevice {
         if let Some(nested) = names.iter().find(|n| n.is_joined()) {
             return refuse(nested.to_string(), "devices that are not made of others");
         }
+        let links = members.iter().enumerate().map(|(i, m)| m.link(i, &members));
+        let links = links.collect::<Result<Vec<_>, _>>()?;
         let number = |(i, name): (usize, &DeviceName)| format!("member {i} ({name})");
         let members_by_name = names.iter().enumerate().map(number).collect();
         Ok(Arc::new(Self {
@@ -82,6 +87,8 @@ impl MetaDevice {
             options,
             transport,
             patience,
+            // All of them or none: they meet in the same collectives.
+            _links: links.into_iter().collect::<Option<_>>().unwrap_or_default(),
         }))
     }
 

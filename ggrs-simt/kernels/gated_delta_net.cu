@@ -171,11 +171,11 @@ template <int COLUMNS, bool WIDE> DEVICE void delta_net(const DeltaParams& p) {
 KERNEL(delta_32, DeltaParams, THREADS, 2) { delta_net<4, false>(p); }
 KERNEL(delta_64, DeltaParams, THREADS, 2) { delta_net<8, false>(p); }
 KERNEL(delta_128, DeltaParams, THREADS, 2) { delta_net<16, false>(p); }
-KERNEL(delta_256, DeltaParams, THREADS, 2) { delta_net<32, false>(p); }
+KERNEL(delta_256, DeltaParams, THREADS, 1) { delta_net<32, false>(p); }
 KERNEL(delta_32_wide, DeltaParams, THREADS, 2) { delta_net<4, true>(p); }
 KERNEL(delta_64_wide, DeltaParams, THREADS, 2) { delta_net<8, true>(p); }
 KERNEL(delta_128_wide, DeltaParams, THREADS, 2) { delta_net<16, true>(p); }
-KERNEL(delta_256_wide, DeltaParams, THREADS, 2) { delta_net<32, true>(p); }
+KERNEL(delta_256_wide, DeltaParams, THREADS, 1) { delta_net<32, true>(p); }
 
 // Rows of any width, in shared memory: one warp per row, and every lane on its own columns.
 KERNEL(delta_any, DeltaParams, 128, 2) {

@@ -24,14 +24,23 @@ DEVICE constexpr int plane_bytes(int format, int plane) {
         case Q6_K: return plane == 0 ? 128 : plane == 1 ? 64 : plane == 2 ? 16 : 2;
         case IQ4_XS: return plane == 0 ? 128 : plane == 1 ? 8 : NONE;
         case MXFP4: return plane == 0 ? 16 : plane == 1 ? 1 : NONE;
-        default: return NONE;
+        // Scalars are blocks of one element.
+        default: return plane != 0 ? NONE : format == F32 ? 4 : 2;
     }
 }
 
 DEVICE constexpr int unit_elems(int format) {
-    return format == Q8_0 ? 16 : format == Q2_K || format == Q3_K ? 64 : 32;
+    switch (format) {
+        case F32: return 4;
+        case F16: case BF16: return 8;
+        case Q8_0: return 16;
+        case Q2_K: case Q3_K: return 64;
+        default: return 32;
+    }
 }
-DEVICE constexpr int units_per_block(int format) { return block_elems(format) / unit_elems(format); }
+DEVICE constexpr int units_per_block(int format) {
+    return is_block(format) ? block_elems(format) / unit_elems(format) : 1;
+}
 DEVICE constexpr int unit_parts(int format) { return unit_elems(format) / 16; }
 DEVICE constexpr int part_step(int format) {
     return format == Q6_K ? 64 : format == Q4_K || format == Q5_K || format == Q2_K || format == Q3_K ? 32 : 16;

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ggrs_core::DeviceError;
-use ggrs_core::device::MemoryReport;
+use ggrs_core::device::{MemoryReport, RouteRequest};
 
 use crate::bulk::Bulk;
 use crate::compile::Compiler;
 use crate::driver::{DevicePtr, Driver, DriverError, DriverFailure, Facts, Pinned, Stream};
 use crate::faults::FaultBoard;
-use crate::kernel::Launch;
+use crate::kernel::{Launch, Request};
 use crate::library::Library;
+use crate::peers::Membership;
 
 /// Pinned memory for small transfers.
 const STAGING_BYTES: usize = 4 << 20;
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) bulk: Mutex<Option<Bulk>>,
     /// Memory through which weights pass on their way into planes, and its bytes.
     pub(crate) passage: Mutex<(DevicePtr, u64)>,
+    /// The group that it is in.
+    pub(crate) membership: Membership,
     /// Held by a queue while it submits, so that what was submitted is its own.
     pub(crate) submitting: Mutex<()>,
     /// What the run just submitted may find.
@@ -75,6 +78,7 @@ impl Context {
             }),
             bulk: Mutex::default(),
             passage: Mutex::default(),
+            membership: Membership::default(),
             submitting: Mutex::default(),
             submitted: Mutex::default(),
         }))
@@ -82,6 +86,15 @@ impl Context {
 
     pub(crate) fn facts(&self) -> &Facts {
         self.driver.facts()
+    }
+
+    /// A request for a kernel on this device as it is now.
+    pub(crate) fn request<'a>(&'a self, operands: &'a RouteRequest<'a>) -> Request<'a> {
+        Request {
+            operands,
+            facts: self.facts(),
+            group: self.membership.link().map(|link| link.group()),
+        }
     }
 
     /// Waits until nobody else works with the stream.

@@ -1,5 +1,6 @@
 //! The device: what the traits ask, handed to the files that know.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use ggrs_core::device::{
@@ -15,7 +16,6 @@ use crate::compile::Compiler;
 use crate::context::Context;
 use crate::driver::Driver;
 use crate::executable::{ALIGN, SimtExecutable};
-use crate::kernel::Request;
 use crate::queue::SimtQueue;
 use crate::stages::{self, Stage};
 use crate::{routes, weights};
@@ -77,8 +77,7 @@ impl Device for SimtDevice {
     }
 
     fn route(&self, operands: &RouteRequest<'_>) -> Result<Route, Unsupported> {
-        let facts = self.context.facts();
-        routes::choose(&Request { operands, facts }).map(|choice| choice.route())
+        routes::choose(&self.context.request(operands)).map(|choice| choice.route())
     }
 
     fn fusions(&self, request: &FusionRequest<'_>) -> Vec<Fusion> {
@@ -112,6 +111,25 @@ impl Device for SimtDevice {
         weights::read(&self.context, slot, SimtBuffer::of(&self.context, buffer)?)
     }
 
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(self)
+    }
+
+    fn link(
+        &self,
+        rank: usize,
+        members: &[Arc<dyn Device>],
+    ) -> Result<Option<Arc<dyn Any + Send + Sync>>, DeviceError> {
+        let peers = members.iter().map(|m| m.as_any()?.downcast_ref::<Self>());
+        let Some(peers) = peers.collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
+        let peers = peers.iter().map(|p| (&p.context, &p.context.membership));
+        let peers: Vec<_> = peers.collect();
+        let link = self.context.membership.join(rank, &peers)?;
+        Ok(link.map(|link| -> Arc<dyn Any + Send + Sync> { link }))
+    }
+
     fn queue(&self) -> Result<Box<dyn Queue>, DeviceError> {
         Ok(Box::new(SimtQueue::new(Arc::clone(&self.context))))
     }
@@ -122,6 +140,9 @@ impl Device for SimtDevice {
         bindings: &Bindings,
     ) -> Result<Box<dyn Executable>, BindError> {
         self.context.end_loading();
+        if let Some(link) = self.context.membership.link() {
+            link.reset()?;
+        }
         Ok(Box::new(SimtExecutable::new(&self.context, plan, bindings)?))
     }
 }

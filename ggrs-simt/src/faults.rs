@@ -12,6 +12,9 @@ use crate::driver::{DevicePtr, Pinned};
 use crate::kernel::FaultKind;
 use crate::params::FaultCell;
 
+/// About as long as kernels wait for another member (`PEER_PATIENCE` of `peer.cuh`).
+const PATIENCE_MS: u64 = 10_000;
+
 /// What a cell holds while nothing is wrong.
 const NONE: u64 = u64::MAX;
 
@@ -84,12 +87,33 @@ impl FaultBoard {
         let (cells, _) = bytes.as_chunks::<8>();
         let found = self.kinds.iter().zip(cells).map(|(k, c)| (k, u64::from_le_bytes(*c)));
         match found.into_iter().find(|(_, cell)| *cell != NONE) {
-            Some(((step, kind), cell)) => Err(self.error(*step, fault(*kind, cell))),
+            Some(((step, kind), cell)) => Err(self.error(*step, *kind, cell)),
             None => Ok(()),
         }
     }
 
-    fn error(&self, position: usize, fault: Fault) -> ExecError {
+    /// What a cell says: the row in the upper half, the index plus 2^31 in the lower.
+    fn error(&self, position: usize, kind: FaultKind, cell: u64) -> ExecError {
+        let row = (cell >> 32) as usize;
+        let fault = match kind {
+            FaultKind::IndexOutOfRange { role, bound } => Fault::IndexOutOfRange {
+                role,
+                row,
+                index: i64::from(((cell as u32) ^ 0x8000_0000).cast_signed()),
+                bound,
+            },
+            FaultKind::NotANumber { role } => Fault::NotANumber { role, row },
+            FaultKind::PeerLate => {
+                let node = self.plan.steps.get(position).map(|s| self.plan.graph.node(s.node));
+                let node = node.map_or("a collective", |n| &*n.name);
+                return DeviceError::Timeout {
+                    device: self.context.name.clone(),
+                    what: format!("another member's part of \"{node}\""),
+                    waited_ms: PATIENCE_MS,
+                }
+                .into();
+            }
+        };
         self.plan.fault(&self.context.name, position, fault)
     }
 }
@@ -103,18 +127,4 @@ impl Drop for FaultBoard {
 
 fn bytes_of(kinds: &[(usize, FaultKind)]) -> u64 {
     8 * kinds.len() as u64
-}
-
-/// The fault in a cell: the row in the upper half, the index plus 2^31 in the lower.
-fn fault(kind: FaultKind, cell: u64) -> Fault {
-    let row = (cell >> 32) as usize;
-    match kind {
-        FaultKind::IndexOutOfRange { role, bound } => Fault::IndexOutOfRange {
-            role,
-            row,
-            index: i64::from(((cell as u32) ^ 0x8000_0000).cast_signed()),
-            bound,
-        },
-        FaultKind::NotANumber { role } => Fault::NotANumber { role, row },
-    }
 }

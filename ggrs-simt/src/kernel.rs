@@ -10,9 +10,11 @@ use bytemuck::Pod;
 use ggrs_core::device::{Route, RouteRequest, WeightForm};
 use ggrs_core::error::{Refusal, RefusalReason};
 use ggrs_core::{DType, TensorDesc, Unsupported};
+use smallvec::SmallVec;
 
 use crate::driver::{DevicePtr, Facts, Geometry};
 use crate::params::{FaultCell, View};
+use crate::peers::PeerGroup;
 use crate::planes::Planes;
 
 /// One compilation of a kernel file: the file with its definitions. The set of all is closed: see [`crate::modules`].
@@ -105,6 +107,8 @@ impl Launch {
 pub(crate) struct Request<'a> {
     pub(crate) operands: &'a RouteRequest<'a>,
     pub(crate) facts: &'a Facts,
+    /// The group that the device is in, if it reaches the other members' memory.
+    pub(crate) group: Option<PeerGroup>,
 }
 
 impl<'a> Request<'a> {
@@ -154,6 +158,8 @@ pub(crate) enum FaultKind {
         /// Which operand.
         role: &'static str,
     },
+    /// Another member of the group did not come in time.
+    PeerLate,
 }
 
 /// A kernel chosen for an op.
@@ -245,6 +251,11 @@ impl Args<'_> {
     /// Result `i` as a view. An op that writes in place has its first operand here.
     pub(crate) fn output(&self, i: usize) -> View {
         view(self.outputs, i)
+    }
+
+    /// Sizes of result `i`.
+    pub(crate) fn output_sizes(&self, i: usize) -> SmallVec<[usize; 4]> {
+        self.outputs.get(i).map(|o| o.desc.shape.sizes()).unwrap_or_default()
     }
 
     /// The blocks of operand `i`, of a block format, as planes, whichever form it is kept in.

@@ -13,6 +13,7 @@ mod kernel;
 mod kernels;
 mod library;
 mod params;
+mod peers;
 mod places;
 mod planes;
 mod queue;

@@ -10,7 +10,7 @@ use ggrs_core::plan::Step;
 
 use crate::context::Context;
 use crate::driver::DevicePtr;
-use crate::kernel::{Args, Choice, FaultKind, Launch, Request};
+use crate::kernel::{Args, Choice, FaultKind, Launch};
 use crate::params::FaultCell;
 use crate::places::Operands;
 use crate::routes;
@@ -117,9 +117,8 @@ pub(crate) fn works(context: &Context, memory: &BoundMemory) -> Result<Vec<Work>
 
 /// The kernel of a step: the one that the plan's route names.
 fn choose(context: &Context, memory: &BoundMemory, step: &Step) -> Result<Choice, DeviceError> {
-    let facts = context.facts();
     let chosen = memory.with_request(step, |operands| {
-        routes::choose(&Request { operands, facts }).ok()
+        routes::choose(&context.request(operands)).ok()
     });
     let planned = |choice: &Choice| {
         let route = choice.route();

@@ -21,6 +21,7 @@ pub use registry::Registry;
 pub use route::{Fusion, FusionRequest, Precision, Route, RouteRequest, WeightUse};
 pub use runner::Runner;
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -140,6 +141,25 @@ pub trait Device: Send + Sync {
 
     /// The original bytes of a weight, whatever its form.
     fn read_weight(&self, slot: &WeightSlot, buffer: &dyn Buffer) -> Result<Vec<u8>, DeviceError>;
+
+    /// The device's own type, for devices that know each other.
+    fn as_any(&self) -> Option<&dyn Any> {
+        None
+    }
+
+    /// Makes the device a member, number `rank`, of a device made of `members`, so that it can route their collectives
+    /// itself. What it gives is kept as long as they belong together; `None` leaves collectives to the others.
+    ///
+    /// # Errors
+    /// It is a member of another device already, or has no memory for the exchange.
+    fn link(
+        &self,
+        rank: usize,
+        members: &[Arc<dyn Device>],
+    ) -> Result<Option<Arc<dyn Any + Send + Sync>>, DeviceError> {
+        let _ = (rank, members);
+        Ok(None)
+    }
 
     /// A queue for transfers and runs.
     fn queue(&self) -> Result<Box<dyn Queue>, DeviceError>;

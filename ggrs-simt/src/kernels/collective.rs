@@ -1,14 +1,177 @@
-//! collective: to be written.
+//! Collectives: copies for one member; for the members of a group that reach each other's memory, exchanges through
+//! their mailboxes inside the run. Others are a meta device's business.
 
+use std::borrow::Cow;
+
+use bytemuck::{Pod, Zeroable};
 use ggrs_core::Unsupported;
-use ggrs_core::ops::{Collective};
+use ggrs_core::error::RefusalReason;
+use ggrs_core::ops::{Collective, CollectiveKind, OpSpec, Share};
 
-use crate::kernel::{Choice, ModuleKey, Request};
+use crate::kernel::{Args, Choice, FaultKind, Launch, ModuleKey, Request, refuse};
+use crate::params::FaultCell;
+use crate::peers::{MARKED, MAX_BLOCKS, MAX_MEMBERS, PeerGroup};
 
-pub(crate) fn collective(_: &Collective, _: &Request<'_>) -> Result<Choice, Unsupported> {
-    Err(Unsupported { candidates: Vec::new() })
+/// `CopyParams` of `collective.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct CopyParams {
+    from: u64,
+    to: u64,
+    n_bytes: i64,
+}
+
+const _: () = assert!(size_of::<CopyParams>() == 24);
+
+/// `PeerReduce` of `peer.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct PeerReduce {
+    group: PeerGroup,
+    x: u64,
+    out: u64,
+    n: i64,
+    late: FaultCell,
+}
+
+const _: () = assert!(size_of::<PeerReduce>() == 120);
+
+/// `PeerGather` of `peer.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct PeerGather {
+    group: PeerGroup,
+    x: u64,
+    out: u64,
+    outer: i64,
+    inner: i64,
+    start: [i64; MAX_MEMBERS],
+    len: [i64; MAX_MEMBERS],
+    whole: i64,
+    late: FaultCell,
+}
+
+const _: () = assert!(size_of::<PeerGather>() == 264);
+
+const COPY_THREADS: u32 = 256;
+const MARKED_THREADS: u32 = 256;
+const MARKED_PER_BLOCK: u64 = 1024;
+const STAGED_THREADS: u32 = 512;
+
+/// A copy, an exchange with peers, or a refusal.
+pub(crate) fn collective(op: &Collective, request: &Request<'_>) -> Result<Choice, Unsupported> {
+    if op.members == 1 {
+        let name = format!("{}/copy", op.stem());
+        return Ok(Choice::new(name, "one member: a copy", copy));
+    }
+    let refusal = || refuse("copy", RefusalReason::Members { n: op.members });
+    let group = request.group.filter(|g| g.n_members as usize == op.members);
+    let group = group.ok_or_else(refusal)?;
+    let choice = match op.kind {
+        CollectiveKind::AllReduce => reduce(group, request),
+        CollectiveKind::AllGather { axis } => {
+            let parts = parts(op, request, axis).ok_or_else(refusal)?;
+            let reason = "members write into each other's mailboxes inside the run";
+            Choice::new("all_gather/peers", reason, move |args| gather(group, parts, axis, args))
+        }
+        CollectiveKind::ReduceScatter { .. } => return Err(refusal()),
+    };
+    Ok(choice.fault(FaultKind::PeerLate))
+}
+
+fn copy(args: &Args<'_>) -> Vec<Launch> {
+    let (x, out) = (args.input(0), args.output(0));
+    let bytes = x.elems().saturating_mul(4);
+    if bytes == 0 {
+        return Vec::new();
+    }
+    let params = CopyParams {
+        from: x.data,
+        to: out.data,
+        n_bytes: i64::try_from(bytes).unwrap_or(i64::MAX),
+    };
+    let blocks = bytes.div_ceil(16 * u64::from(COPY_THREADS)).min(4096);
+    let module = ModuleKey::plain("collective");
+    vec![Launch::new(module, "copy", blocks as u32, COPY_THREADS, &params)]
+}
+
+fn reduce(group: PeerGroup, request: &Request<'_>) -> Choice {
+    let n = request.input(0).shape.elems().unwrap_or(0) as u64;
+    let (name, reason): (_, Cow<'static, str>) = if n <= MARKED {
+        let reason = "small: every element travels with a mark, sums in member order";
+        ("all_reduce/peers marked", reason.into())
+    } else {
+        let reason = "large: each member adds up its share, sums in member order";
+        ("all_reduce/peers staged", reason.into())
+    };
+    let most = request.facts.n_multiprocessors.clamp(1, MAX_BLOCKS);
+    Choice::new(name, reason, move |args| {
+        if n == 0 {
+            return Vec::new();
+        }
+        let params = PeerReduce {
+            group,
+            x: args.input(0).data,
+            out: args.output(0).data,
+            n: n as i64,
+            late: args.cell(0),
+        };
+        let module = ModuleKey::plain("peer");
+        vec![if n <= MARKED {
+            let blocks = n.div_ceil(MARKED_PER_BLOCK) as u32;
+            Launch::new(module, "all_reduce_marked", blocks, MARKED_THREADS, &params)
+        } else {
+            Launch::new(module, "all_reduce_staged", most, STAGED_THREADS, &params)
+        }]
+    })
+}
+
+/// Start and length of each member's part along the axis; `None` for cuts in several runs.
+type Parts = ([i64; MAX_MEMBERS], [i64; MAX_MEMBERS]);
+
+fn parts(op: &Collective, request: &Request<'_>, axis: usize) -> Option<Parts> {
+    let own = request.input(0).shape.dim(axis)?.fixed()?;
+    let (mut start, mut len) = ([0; MAX_MEMBERS], [0; MAX_MEMBERS]);
+    for (m, (start, len)) in start.iter_mut().zip(&mut len).take(op.members).enumerate() {
+        (*start, *len) = match &op.share {
+            None => ((m * own) as i64, own as i64),
+            Some(Share { split, .. }) => match split.part(m) {
+                [] => (0, 0),
+                [range] => (range.start as i64, range.len() as i64),
+                _ => return None,
+            },
+        };
+    }
+    Some((start, len))
+}
+
+fn gather(group: PeerGroup, (start, len): Parts, axis: usize, args: &Args<'_>) -> Vec<Launch> {
+    let (x, out) = (args.input(0), args.output(0));
+    let sizes = args.output_sizes(0);
+    let product = |axes: &[usize]| axes.iter().map(|n| *n as i64).product::<i64>();
+    let (Some(before), Some(behind)) = (sizes.get(..axis), sizes.get(axis + 1..)) else {
+        return Vec::new();
+    };
+    if out.elems() == 0 {
+        return Vec::new();
+    }
+    let params = PeerGather {
+        group,
+        x: x.data,
+        out: out.data,
+        outer: product(before),
+        inner: product(behind),
+        start,
+        len,
+        whole: sizes.get(axis).map_or(0, |n| *n as i64),
+        late: args.cell(0),
+    };
+    let blocks = out.elems().div_ceil(u64::from(STAGED_THREADS) * 4);
+    let blocks = blocks.clamp(1, 32) as u32;
+    let module = ModuleKey::plain("peer");
+    vec![Launch::new(module, "all_gather_staged", blocks, STAGED_THREADS, &params)]
 }
 
 pub(crate) fn modules() -> Vec<ModuleKey> {
-    Vec::new()
+    vec![ModuleKey::plain("collective"), ModuleKey::plain("peer")]
 }

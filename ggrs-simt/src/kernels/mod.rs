@@ -4,6 +4,7 @@ pub(crate) mod attention;
 pub(crate) mod cache;
 pub(crate) mod collective;
 pub(crate) mod elementwise;
+pub(crate) mod gemm;
 pub(crate) mod glu;
 pub(crate) mod matmul;
 pub(crate) mod moe;

@@ -3,13 +3,14 @@
 use ggrs_core::Unsupported;
 use ggrs_core::ops::{MatMulId, MatMulIdGlu};
 
-use super::product::{Form, generic};
+use super::gemm;
+use super::product::{self, Form};
 use crate::kernel::{Choice, ModuleKey, Request};
 
 /// `out[t, j] = weights[ids[t, j]] @ x[t, min(j, n - 1)]`.
 pub(crate) fn matmul_id(op: &MatMulId, request: &Request<'_>) -> Result<Choice, Unsupported> {
-    let form = Form::by_id(op.window, None, request);
-    Ok(generic::product(form, request))
+    let many = gemm::grouped(request, op.window, None);
+    product::choose(many, Form::by_id(op.window, None, request), request)
 }
 
 /// The same for gate and up, joined.
@@ -17,8 +18,9 @@ pub(crate) fn matmul_id_glu(
     op: &MatMulIdGlu,
     request: &Request<'_>,
 ) -> Result<Choice, Unsupported> {
+    let many = gemm::grouped(request, op.window, Some(op.kind));
     let form = Form::by_id(op.window, Some(op.kind), request);
-    Ok(generic::product(form, request))
+    product::choose(many, form, request)
 }
 
 /// The modules are those of all products.

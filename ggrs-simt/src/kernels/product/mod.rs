@@ -1,11 +1,15 @@
 //! Matrix products for few activations, and for every shape and form that nothing faster takes.
 
 pub(crate) mod generic;
+pub(crate) mod matvec;
 pub(crate) mod params;
+pub(crate) mod q8;
 
+use ggrs_core::Unsupported;
+use ggrs_core::error::Refusal;
 use ggrs_core::ops::{GluKind, Window};
 
-use crate::kernel::Request;
+use crate::kernel::{Choice, ModuleKey, Request};
 
 /// What a product is, apart from its operands: alone or as gate and up of a gated linear unit.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +73,21 @@ impl Form {
             (true, true) => "matmul_id_glu",
         }
     }
+}
+
+/// The first kernel that takes a product: one for many activations, one for a few, the one that takes everything.
+pub(crate) fn choose(
+    many: Result<Choice, Refusal>,
+    form: Form,
+    request: &Request<'_>,
+) -> Result<Choice, Unsupported> {
+    many.or_else(|_| matvec::product(form, request))
+        .or_else(|_| Ok(generic::product(form, request)))
+}
+
+/// Every module of these kernels.
+pub(crate) fn modules() -> Vec<ModuleKey> {
+    [generic::modules(), matvec::modules(), q8::modules()].concat()
 }
 
 /// An activation's number in kernels.

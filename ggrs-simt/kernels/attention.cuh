@@ -1,0 +1,96 @@
+// What the attention kernels share: the parameter block, who sees which keys, where keys lie, parts of the keys.
+
+#include "planes.cuh"
+
+enum Visibility { FULL, MASK, PAGED };
+
+// `AttentionParams` of attention.rs. q, out: [1, batch, tokens, heads, width]; k, v: [1, batch, keys, key heads, width],
+// of a paged cache [1, 1, cells, key heads, width]; mask: [1, batch or 1, heads or 1, tokens, keys].
+struct AttentionParams {
+    View q, k, v, mask, out;
+    Planes key_planes, value_planes;
+    const i32* positions;
+    const i32* slots;
+    // [slots, pages]
+    const i32* table;
+    // Null if there are none.
+    const float* sinks;
+    // For each row of the result and each split of its keys: largest score, sum of weights; weighted sum of values.
+    float2* partial_stats;
+    float* partial_sums;
+    FaultCell slot_fault, position_fault, page_fault;
+    float scale;
+    // 0 if there is none.
+    float softcap;
+    i32 visibility;
+    // Cells of a page.
+    i32 block;
+    i32 n_slots;
+    i32 n_pages;
+    // 0 if there is none.
+    i32 window;
+    // Query heads of a key head.
+    i32 group;
+    // Splits of the keys there is room for; 1 if the kernel writes the result itself.
+    i32 n_splits;
+    // Keys of a split are a multiple of this.
+    i32 split_unit;
+};
+static_assert(sizeof(AttentionParams) == 592, "AttentionParams of attention.rs");
+
+// The keys of a token: a range, through the pages of its slot if the cache has pages.
+struct Seen {
+    i32 first, end;
+    const i32* pages;
+};
+
+// What token `token` sees; nothing if it is padding or its slot or position is bad.
+DEVICE Seen seen_by(const AttentionParams& p, i32 token) {
+    Seen none = {0, 0, nullptr};
+    if (p.visibility != PAGED) {
+        none.end = p.k.size[2];
+        return none;
+    }
+    i32 slot = p.slots[token], position = p.positions[token];
+    if (slot < 0) return none;
+    if (slot >= p.n_slots) {
+        report_fault(p.slot_fault, token, slot);
+        return none;
+    }
+    if (position < 0 || position >= (i64)p.n_pages * p.block) {
+        report_fault(p.position_fault, token, position);
+        return none;
+    }
+    i32 first = p.window > 0 && position >= p.window ? position - p.window + 1 : 0;
+    return {first, position + 1, p.table + (i64)slot * p.n_pages};
+}
+
+// The row of `k` and `v` where key `key` lies; -1 if the page is none.
+DEVICE i64 row_of_key(const AttentionParams& p, const Seen& seen, i32 key, i32 token) {
+    if (seen.pages == nullptr) return key;
+    i32 page = seen.pages[(u32)key / (u32)p.block];
+    i64 cell = (i64)page * p.block + (u32)key % (u32)p.block;
+    if (page >= 0 && cell < p.k.size[2]) return cell;
+    report_fault(p.page_fault, token, page);
+    return -1;
+}
+
+// Keys of each split, for so many keys. The number of splits in use follows from it, and neither is known to the host.
+DEVICE i32 keys_of_split(const AttentionParams& p, i32 n_keys) {
+    i32 share = (n_keys + p.n_splits - 1) / p.n_splits;
+    return (share + p.split_unit - 1) / p.split_unit * p.split_unit;
+}
+
+DEVICE float soft_capped(const AttentionParams& p, float score) {
+    return p.softcap > 0.0f ? p.softcap * tanhf(score / p.softcap) : score;
+}
+
+// The weight of a score beside the largest one; 0 of a hidden key.
+DEVICE float weight_of(float score, float largest) { return score == -INFINITY_F ? 0.0f : expf(score - largest); }
+
+// The sink of a head: a score that has no value.
+DEVICE float sink_of(const AttentionParams& p, i32 head) { return p.sinks == nullptr ? -INFINITY_F : p.sinks[head]; }
+
+DEVICE i64 out_offset(const AttentionParams& p, i32 batch, i32 token, i32 head) {
+    return batch * p.out.stride[1] + token * p.out.stride[2] + head * p.out.stride[3];
+}

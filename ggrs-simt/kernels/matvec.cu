@@ -1,0 +1,102 @@
+// Products of weights of one dtype (-DFORMAT=Q4_K) with up to eight activations at once: block formats in planes with
+// activations of 8 bits, scalars with F32.
+
+#include "gate.cuh"
+#include "matvec.cuh"
+
+#define THREADS 256
+
+// `Matvec` of product/matvec.rs. `weights` are one matrix, or gate and up, or banks of them.
+struct Matvec {
+    Planes weights[2];
+    // Blocks from one row to the next, and from one expert to the next.
+    i64 row_pitch[2];
+    i64 expert_pitch[2];
+    Q8 x;
+    // `[.., m]`, all rows one behind the other.
+    float* out;
+    const u8* ids;
+    i64 id_pitch[2];
+    FaultCell fault;
+    i32 m;
+    // Activations; by id, tokens.
+    i32 n;
+    // Threads that have a row together.
+    i32 lanes;
+    i32 glu;
+    // By id: experts per token, rows of x for each token; the first of the `held` experts, and how many there are.
+    i32 n_used;
+    i32 x_per_token;
+    i32 first;
+    i32 held;
+    i32 total;
+    i32 pad;
+};
+static_assert(sizeof(Matvec) == 240, "Matvec of product/matvec.rs");
+
+template <int ROWS> DEVICE float joined(const Matvec& p, float first, float second) {
+    return ROWS == 2 ? glu_gate(p.glu, first) * second : first;
+}
+
+// Blocks along x share the rows of weights, blocks along y the activations, N at a time.
+template <int ROWS, int N> DEVICE void dense(const Matvec& p) {
+    __shared__ float space[THREADS / WARP * ROWS * N];
+    TRIGGER();
+    int lane = threadIdx.x % p.lanes;
+    int row = blockIdx.x * (THREADS / p.lanes) + threadIdx.x / p.lanes;
+    int token = blockIdx.y * N;
+    bool is_inside = row < p.m;
+    Row rows[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) rows[r] = row_at<FORMAT>(p.weights[r], (is_inside ? row : p.m - 1) * p.row_pitch[r]);
+    float sum[ROWS][N];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        for (int t = 0; t < N; t++) sum[r][t] = 0.0f;
+    dot_rows<FORMAT, ROWS, N, true>(rows, lane, p.lanes, p.x, token, p.n - token, sum);
+    sum_lanes<ROWS, N>(sum, p.lanes, space);
+    if (lane != 0 || !is_inside) return;
+#pragma unroll
+    for (int t = 0; t < N; t++) {
+        if (token + t < p.n) p.out[(i64)(token + t) * p.m + row] = joined<ROWS>(p, sum[0][t], sum[ROWS - 1][t]);
+    }
+}
+
+// Blocks along y are the pairs of a token and one of its experts.
+template <int ROWS> DEVICE void by_id(const Matvec& p) {
+    __shared__ float space[THREADS / WARP * ROWS];
+    WAIT();
+    TRIGGER();
+    int pair = blockIdx.y, token = pair / p.n_used, choice = pair % p.n_used;
+    i64 id = *(const i32*)(p.ids + (token * p.id_pitch[0] + choice * p.id_pitch[1]) * 4);
+    i64 expert = id - p.first;
+    if ((id < 0 || id >= p.total) && blockIdx.x == 0 && threadIdx.x == 0) report_fault(p.fault, token, id);
+    bool is_held = id >= 0 && id < p.total && expert >= 0 && expert < p.held;
+    int lane = threadIdx.x % p.lanes;
+    int row = blockIdx.x * (THREADS / p.lanes) + threadIdx.x / p.lanes;
+    bool is_inside = row < p.m;
+    float sum[ROWS][1];
+    for (int r = 0; r < ROWS; r++) sum[r][0] = 0.0f;
+    if (is_held) {
+        Row rows[ROWS];
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) {
+            i64 block = expert * p.expert_pitch[r] + (is_inside ? row : p.m - 1) * p.row_pitch[r];
+            rows[r] = row_at<FORMAT>(p.weights[r], block);
+        }
+        i64 x_row = (i64)token * p.x_per_token + (choice < p.x_per_token ? choice : p.x_per_token - 1);
+        dot_rows<FORMAT, ROWS, 1, false>(rows, lane, p.lanes, p.x, x_row, 1, sum);
+    }
+    sum_lanes<ROWS, 1>(sum, p.lanes, space);
+    if (lane == 0 && is_inside) p.out[(i64)pair * p.m + row] = joined<ROWS>(p, sum[0][0], sum[ROWS - 1][0]);
+}
+
+KERNEL(matvec_1, Matvec, THREADS, 3) { dense<1, 1>(p); }
+KERNEL(matvec_2, Matvec, THREADS, 2) { dense<1, 2>(p); }
+KERNEL(matvec_4, Matvec, THREADS, 2) { dense<1, 4>(p); }
+KERNEL(matvec_8, Matvec, THREADS, 1) { dense<1, 8>(p); }
+KERNEL(matvec_glu_1, Matvec, THREADS, 2) { dense<2, 1>(p); }
+KERNEL(matvec_glu_2, Matvec, THREADS, 2) { dense<2, 2>(p); }
+KERNEL(matvec_glu_4, Matvec, THREADS, 1) { dense<2, 4>(p); }
+KERNEL(matvec_by_id, Matvec, THREADS, 3) { by_id<1>(p); }
+KERNEL(matvec_by_id_glu, Matvec, THREADS, 2) { by_id<2>(p); }

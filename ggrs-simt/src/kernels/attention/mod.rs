@@ -1,0 +1,82 @@
+//! Attention over dense keys and over paged caches.
+//!
+//! Positions, slots and pages are data: launches are sized for the most keys that a token may see, and blocks that
+//! find nothing to do end at once. Where there are few tokens, their keys are split over many blocks, and a second
+//! launch puts the splits together.
+
+mod params;
+
+use ggrs_core::Unsupported;
+use ggrs_core::ops::{Attention, Visibility};
+
+use self::params::{AttentionParams, Sizes, Splits};
+use crate::kernel::{Choice, FaultKind, Launch, ModuleKey, Request};
+
+/// `softmax(scale * q k^T + ..) v` with grouped heads.
+pub(crate) fn attention(op: &Attention, request: &Request<'_>) -> Result<Choice, Unsupported> {
+    let sizes = Sizes::of(op, request);
+    Ok(with_faults(generic(op, request, sizes), op, request))
+}
+
+/// What a paged cache may find wrong, in the order of the parameter block.
+fn with_faults(choice: Choice, op: &Attention, request: &Request<'_>) -> Choice {
+    let Visibility::Paged { block, .. } = op.visibility else {
+        return choice;
+    };
+    let (cache, table) = (request.input(1), request.input(5));
+    let size = |desc: &ggrs_core::TensorDesc, axis: usize| {
+        desc.shape.sizes().get(axis).copied().unwrap_or(0)
+    };
+    let bounds = [
+        ("slots", size(&table, 0)),
+        ("positions", size(&table, 1).saturating_mul(block)),
+        ("page table", size(&cache, 0).div_ceil(block.max(1))),
+    ];
+    bounds.into_iter().fold(choice, |choice, (role, bound)| {
+        choice.fault(FaultKind::IndexOutOfRange { role, bound })
+    })
+}
+
+/// Threads of a block of `attention_generic`.
+const GENERIC_THREADS: u32 = 128;
+
+/// Everything, in F32.
+fn generic(op: &Attention, request: &Request<'_>, sizes: Sizes) -> Choice {
+    let wanted = 4 * request.facts.n_multiprocessors as usize;
+    let splits = Splits::for_blocks(wanted, sizes.rows(), sizes.reach, 256);
+    let reason = format!("a block for each head of each token, keys in up to {} parts", splits.count);
+    let op = op.clone();
+    let build = move |args: &crate::kernel::Args<'_>| {
+        if args.output(0).elems() == 0 {
+            return vec![];
+        }
+        let p = AttentionParams::new(&op, args, &sizes, splits);
+        let module = ModuleKey::plain("attention_generic");
+        let rows = sizes.rows() as u32;
+        let parts = Launch::new(module, "attention_generic", rows, GENERIC_THREADS, &p)
+            .deep(splits.count as u32, 1);
+        let mut launches = vec![parts];
+        launches.extend(combine(splits, &sizes, &p));
+        launches
+    };
+    Choice::new("attention/generic", reason, build).scratch(splits.bytes(&sizes).1)
+}
+
+/// Threads of a block of `attention_combine`.
+const COMBINE_THREADS: u32 = 128;
+
+/// The launch that puts splits together, if there are any.
+fn combine(splits: Splits, sizes: &Sizes, p: &AttentionParams) -> Option<Launch> {
+    let module = ModuleKey::plain("attention_combine");
+    let rows = sizes.rows() as u32;
+    (splits.count > 1)
+        .then(|| Launch::new(module, "attention_combine", rows, COMBINE_THREADS, p))
+}
+
+/// Modules of all kernels of attention.
+pub(crate) fn modules() -> Vec<ModuleKey> {
+    vec![
+        ModuleKey::plain("attention_generic"),
+        ModuleKey::plain("attention_combine"),
+    ]
+}

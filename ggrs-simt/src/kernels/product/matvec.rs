@@ -1,0 +1,269 @@
+//! Products with a few activations: each weight is read once and multiplied as it comes.
+
+use bytemuck::{Pod, Zeroable};
+use ggrs_core::error::{Refusal, RefusalReason};
+use ggrs_core::{DType, TensorDesc};
+
+use super::params::int;
+use super::q8::{self, Q8};
+use super::{Form, glu_number};
+use crate::kernel::{Args, Choice, FaultKind, Launch, ModuleKey, Request};
+use crate::params::{FaultCell, View};
+use crate::planes::Planes;
+
+const FILE: &str = "matvec";
+const THREADS: u32 = 256;
+/// Threads that a multiprocessor should have before they get more than one unit of a row each.
+const THREADS_PER_MULTIPROCESSOR: u64 = 1024;
+/// Formats whose blocks are read by eight lanes need as many.
+const MIN_LANES: u64 = 8;
+/// Blocks along y.
+const MAX_SHARES: u64 = 65535;
+
+/// `Matvec` of `matvec.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+struct Matvec {
+    weights: [Planes; 2],
+    row_pitch: [i64; 2],
+    expert_pitch: [i64; 2],
+    x: Q8,
+    out: u64,
+    ids: u64,
+    id_pitch: [i64; 2],
+    fault: FaultCell,
+    m: i32,
+    n: i32,
+    lanes: i32,
+    glu: i32,
+    n_used: i32,
+    x_per_token: i32,
+    first: i32,
+    held: i32,
+    total: i32,
+    pad: i32,
+}
+
+const _: () = assert!(size_of::<Matvec>() == 240);
+
+/// Elements of a row that a lane reads at once: 16 bytes of quants.
+pub(crate) const fn unit_elems(dtype: DType) -> u64 {
+    match dtype {
+        DType::F32 => 4,
+        DType::F16 | DType::BF16 => 8,
+        DType::Q8_0 => 16,
+        DType::Q2_K | DType::Q3_K => 64,
+        _ => 32,
+    }
+}
+
+/// Threads that have a row of `k` elements together, when there are `n_rows` rows in all: as few as still give every
+/// multiprocessor enough to do, because fewer read the activations less often.
+pub(crate) fn lanes(dtype: DType, k: u64, n_rows: u64, n_multiprocessors: u32) -> u32 {
+    let units = k / unit_elems(dtype);
+    let threads = u64::from(n_multiprocessors) * THREADS_PER_MULTIPROCESSOR;
+    let each = (units.saturating_mul(n_rows) / threads.max(1)).clamp(1, 8);
+    let lanes = (units / each).max(1).next_power_of_two();
+    lanes.clamp(MIN_LANES, u64::from(THREADS)) as u32
+}
+
+/// A float operand's scalars as blocks of one element; a block format's planes.
+fn planes(args: &Args<'_>, i: usize, view: &View) -> Planes {
+    let mut planes = args.planes(i);
+    if let [first, ..] = &mut planes.start
+        && *first == 0
+    {
+        *first = view.data;
+    }
+    planes
+}
+
+/// Are rows where loads of 16 bytes can begin?
+fn is_aligned(desc: &TensorDesc, bytes: usize) -> bool {
+    let per_load = 16 / bytes;
+    let strides = desc.layout.strides();
+    let outer = strides.split_last().map_or(&[][..], |(_, outer)| outer);
+    desc.layout.offset() % per_load == 0 && outer.iter().all(|s| s % per_load == 0)
+}
+
+/// Why this product is not for the kernel.
+fn refusal(form: &Form, request: &Request<'_>) -> Option<RefusalReason> {
+    let n = form.n_weights();
+    let first = request.input(0);
+    let dtype = first.dtype;
+    if dtype.is_block() && request.is_exact() {
+        return Some(RefusalReason::Precision { asked: "exact" });
+    }
+    for i in 0..n {
+        let weights = request.input(i);
+        if weights.dtype != dtype {
+            let role = "up weights";
+            return Some(RefusalReason::DType {
+                role,
+                dtype: weights.dtype,
+            });
+        }
+        if dtype.is_block() && !request.is_packed(i) {
+            return Some(RefusalReason::WeightForm { needs: "in planes" });
+        }
+        if !dtype.is_block() && !is_aligned(&weights, dtype.block_bytes()) {
+            return Some(RefusalReason::Strided { role: "weights" });
+        }
+        let outer: usize = weights.shape.leading(2).iter().map(|d| d.bound()).product();
+        if form.experts.is_none() && outer != 1 {
+            return Some(RefusalReason::Size {
+                what: "matrices of weights",
+                got: outer,
+                max: 1,
+            });
+        }
+    }
+    let x = request.input(n);
+    let k = x.shape.last().bound();
+    let unit = unit_elems(dtype) as usize;
+    if k % unit != 0 {
+        return Some(RefusalReason::Multiple {
+            what: "inner size k",
+            got: k,
+            of: unit,
+        });
+    }
+    if !dtype.is_block() {
+        if x.dtype != DType::F32 {
+            return Some(RefusalReason::DType {
+                role: "x",
+                dtype: x.dtype,
+            });
+        }
+        if !x.is_contiguous() || !is_aligned(&x, 4) {
+            return Some(RefusalReason::Strided { role: "x" });
+        }
+    }
+    let out = request.output(0);
+    if !out.is_contiguous() {
+        return Some(RefusalReason::Strided { role: "result" });
+    }
+    let rows: usize = out.shape.leading(1).iter().map(|d| d.bound()).product();
+    let max = MAX_SHARES as usize;
+    (rows > max).then_some(RefusalReason::Size {
+        what: "activations",
+        got: rows,
+        max,
+    })
+}
+
+/// The kernel, if it takes the product.
+pub(crate) fn product(form: Form, request: &Request<'_>) -> Result<Choice, Refusal> {
+    if let Some(reason) = refusal(&form, request) {
+        return Err(Refusal {
+            kernel: "matvec",
+            reason,
+        });
+    }
+    let dtype = request.input(0).dtype;
+    let n_multiprocessors = request.facts.n_multiprocessors;
+    let x = request.input(form.n_weights());
+    let (scratch, reason) = if dtype.is_block() {
+        let reason = "each weight read once, times activations of 8 bits";
+        (Q8::bytes_of(&x), reason)
+    } else {
+        (0, "each weight read once, times F32 activations")
+    };
+    let name = format!("{}/matvec/{}", form.stem(), dtype.name().to_lowercase());
+    let choice = Choice::new(name, reason, move |args| {
+        launches(&form, dtype, n_multiprocessors, args)
+    })
+    .scratch(scratch);
+    Ok(match form.experts {
+        Some(experts) => choice.fault(FaultKind::IndexOutOfRange {
+            role: "expert ids",
+            bound: experts.total,
+        }),
+        None => choice,
+    })
+}
+
+fn launches(form: &Form, dtype: DType, n_multiprocessors: u32, args: &Args<'_>) -> Vec<Launch> {
+    let n_weights = form.n_weights();
+    let (x, out, ids) = (
+        args.input(n_weights),
+        args.output(0),
+        args.input(n_weights + 1),
+    );
+    if out.elems() == 0 {
+        return Vec::new();
+    }
+    let views = [args.input(0), args.input(n_weights - 1)];
+    let per_block = dtype.block_elems() as i64;
+    let [first, held, total] = form.experts.map_or([0; 3], |e| [e.first, e.held, e.total]);
+    let q8 = if dtype.is_block() {
+        Q8::at(args.scratch, x.rows(), x.width())
+    } else {
+        Q8 {
+            quants: x.data,
+            scales: 0,
+            k: x.width().cast_signed(),
+            pad: 0,
+        }
+    };
+    let by_id = form.experts.is_some();
+    let n_shares = if by_id { out.rows() } else { 1 };
+    let n_rows = u64::from(out.width()) * n_weights as u64 * n_shares;
+    let lanes = lanes(dtype, u64::from(x.width()), n_rows, n_multiprocessors);
+    let [.., tokens, n_used, _] = out.size;
+    let [.., id_token, id_choice] = ids.stride;
+    let [.., x_per_token, _] = x.size;
+    let p = Matvec {
+        weights: [planes(args, 0, &views[0]), planes(args, n_weights - 1, &views[1])],
+        row_pitch: views.map(|v| v.stride[3] / per_block),
+        expert_pitch: views.map(|v| v.stride[2] / per_block),
+        x: q8,
+        out: out.data,
+        ids: ids.data,
+        id_pitch: [id_token, id_choice],
+        fault: args.cell(0),
+        m: out.width().cast_signed(),
+        n: if by_id { tokens } else { int(x.rows() as usize) },
+        lanes: lanes.cast_signed(),
+        glu: form.glu.map_or(0, glu_number),
+        n_used,
+        x_per_token,
+        first: int(first),
+        held: int(held),
+        total: int(total),
+        pad: 0,
+    };
+    let (kernel, shares) = kernel(form, out.rows());
+    let module = ModuleKey::plain(FILE).with("FORMAT", dtype.name());
+    let blocks = out.width().div_ceil(THREADS / lanes);
+    let product = Launch::new(module, kernel, blocks, THREADS, &p).deep(shares, 1);
+    if dtype.is_block() {
+        vec![q8::quantise(&x, q8), product]
+    } else {
+        vec![product]
+    }
+}
+
+/// The kernel for so many rows of results, and how many blocks share them.
+fn kernel(form: &Form, rows: u64) -> (&'static str, u32) {
+    let all = rows.min(MAX_SHARES) as u32;
+    match (form.experts.is_some(), form.glu.is_some(), rows) {
+        (true, false, _) => ("matvec_by_id", all),
+        (true, true, _) => ("matvec_by_id_glu", all),
+        (false, false, 1) => ("matvec_1", 1),
+        (false, false, 2) => ("matvec_2", 1),
+        (false, false, 3 | 4) => ("matvec_4", 1),
+        (false, false, _) => ("matvec_8", all.div_ceil(8)),
+        (false, true, 1) => ("matvec_glu_1", 1),
+        (false, true, 2) => ("matvec_glu_2", 1),
+        (false, true, _) => ("matvec_glu_4", all.div_ceil(4)),
+    }
+}
+
+/// A module for each dtype of weights.
+pub(crate) fn modules() -> Vec<ModuleKey> {
+    let dtypes = DType::ALL.into_iter().filter(|d| !d.is_int());
+    dtypes
+        .map(|dtype| ModuleKey::plain(FILE).with("FORMAT", dtype.name()))
+        .collect()
+}

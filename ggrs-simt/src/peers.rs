@@ -1,0 +1,168 @@
+//! Groups of devices that reach each other's memory: each member has a mailbox for the collectives of a device made of
+//! several. `peer.cuh` says what lies in it.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bytemuck::{Pod, Zeroable};
+use ggrs_core::DeviceError;
+
+use crate::context::Context;
+use crate::driver::DevicePtr;
+
+/// Members of a group at most.
+pub(crate) const MAX_MEMBERS: usize = 8;
+
+/// Blocks of a launch that meets the other members at most: all of them must run at once.
+pub(crate) const MAX_BLOCKS: u32 = 128;
+
+/// Elements of a message whose every element carries a mark.
+pub(crate) const MARKED: u64 = 16384;
+
+/// Bytes of each of the two stages of a mailbox; longer messages go in pieces.
+const STAGE_BYTES: u64 = 32 << 20;
+
+/// Bytes of the counts, arrivals and departures at the start of a mailbox.
+const COUNT_BYTES: u64 = (2 + 2 * MAX_MEMBERS as u64) * MAX_BLOCKS as u64 * 4;
+
+/// Bytes of a mailbox.
+const MAILBOX_BYTES: u64 = COUNT_BYTES + 2 * MAX_MEMBERS as u64 * MARKED * 8 + 2 * STAGE_BYTES;
+
+/// `PeerGroup` of `peer.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+pub(crate) struct PeerGroup {
+    mailbox: [u64; MAX_MEMBERS],
+    stage_bytes: i64,
+    pub(crate) n_members: i32,
+    pub(crate) rank: i32,
+}
+
+const _: () = assert!(size_of::<PeerGroup>() == 80);
+
+/// Memory of a device that others write to.
+struct Mailbox {
+    owner: Arc<Context>,
+    start: DevicePtr,
+}
+
+impl Mailbox {
+    fn new(owner: &Arc<Context>) -> Result<Arc<Self>, DeviceError> {
+        let mailbox = Self {
+            owner: Arc::clone(owner),
+            start: owner.alloc(MAILBOX_BYTES, "the mailbox of its group")?,
+        };
+        mailbox.reset()?;
+        Ok(Arc::new(mailbox))
+    }
+
+    fn reset(&self) -> Result<(), DeviceError> {
+        let mut gate = self.owner.gate();
+        let bytes = MAILBOX_BYTES - 2 * STAGE_BYTES;
+        self.owner.fill(&mut gate, self.start, 0, bytes)?;
+        self.owner.synchronize(&mut gate)
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.owner.free(self.start, MAILBOX_BYTES);
+    }
+}
+
+/// A device's place in a group.
+pub(crate) struct Link {
+    rank: usize,
+    mailboxes: Vec<Arc<Mailbox>>,
+}
+
+impl Link {
+    /// Its parameters for kernels.
+    pub(crate) fn group(&self) -> PeerGroup {
+        let mut mailbox = [0; MAX_MEMBERS];
+        for (address, member) in mailbox.iter_mut().zip(&self.mailboxes) {
+            *address = member.start.0;
+        }
+        PeerGroup {
+            mailbox,
+            stage_bytes: STAGE_BYTES as i64,
+            n_members: self.mailboxes.len() as i32,
+            rank: self.rank as i32,
+        }
+    }
+
+    /// How many members there are.
+    pub(crate) fn n_members(&self) -> usize {
+        self.mailboxes.len()
+    }
+
+    /// Forgets what an interrupted run left in the device's own mailbox. All members do so before any of them runs.
+    pub(crate) fn reset(&self) -> Result<(), DeviceError> {
+        self.mailboxes.get(self.rank).map_or(Ok(()), |m| m.reset())
+    }
+}
+
+/// What a device knows of the group it is in.
+#[derive(Default)]
+pub(crate) struct Membership {
+    mailbox: Mutex<Weak<Mailbox>>,
+    link: Mutex<Weak<Link>>,
+}
+
+impl Membership {
+    /// The device's mailbox, made when it is first asked for.
+    fn mailbox(&self, context: &Arc<Context>) -> Result<Arc<Mailbox>, DeviceError> {
+        let mut known = self.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mailbox) = known.upgrade() {
+            return Ok(mailbox);
+        }
+        let mailbox = Mailbox::new(context)?;
+        *known = Arc::downgrade(&mailbox);
+        Ok(mailbox)
+    }
+
+    /// The group it is in now.
+    pub(crate) fn link(&self) -> Option<Arc<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+
+    /// Joins a group as member `rank`; `None` if the members cannot reach each other.
+    pub(crate) fn join(
+        &self,
+        rank: usize,
+        members: &[(&Arc<Context>, &Self)],
+    ) -> Result<Option<Arc<Link>>, DeviceError> {
+        let Some((own, _)) = members.get(rank) else {
+            return Ok(None);
+        };
+        if members.len() < 2 || members.len() > MAX_MEMBERS {
+            return Ok(None);
+        }
+        let ordinals = || members.iter().map(|(context, _)| context.driver.ordinal());
+        for (i, ordinal) in ordinals().enumerate() {
+            // A device that waits for itself waits for ever.
+            let comes_again = ordinals().skip(i + 1).any(|other| other == ordinal);
+            if comes_again {
+                return Ok(None);
+            }
+            if i != rank && !own.driver.reach_peer(ordinal).map_err(|e| own.error(e))? {
+                return Ok(None);
+            }
+        }
+        let mailboxes = members.iter().map(|(context, member)| member.mailbox(context));
+        let link = Arc::new(Link {
+            rank,
+            mailboxes: mailboxes.collect::<Result<_, _>>()?,
+        });
+        let mut known = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.strong_count() > 0 {
+            return Err(DeviceError::Setting {
+                device: own.name.clone(),
+                setting: "members",
+                value: "a device that is a member of another device already".to_owned(),
+                possible: "the same device, opened once more".to_owned(),
+            });
+        }
+        *known = Arc::downgrade(&link);
+        Ok(Some(link))
+    }
+}
