@@ -27,6 +27,9 @@ pub use ggrs_sched as sched;
 /// The CPU device.
 #[cfg(feature = "cpu")]
 pub use ggrs_cpu as cpu;
+/// CUDA devices.
+#[cfg(feature = "cuda")]
+pub use ggrs_cuda as cuda;
 /// Models: GGUF files, tokenizers, sessions.
 #[cfg(feature = "model")]
 pub use ggrs_model as model;

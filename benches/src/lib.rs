@@ -1,11 +1,14 @@
 //! What the benchmarks share: the measured roofs of the machine, problems of model size, timing that reports shares of
 //! the roofs.
 
+mod gpu;
 mod prepared;
 pub mod problems;
 mod roof;
+mod rotated;
 mod timed;
 
+pub use gpu::{GpuRoof, GpuTimed, time_on_gpu};
 pub use prepared::{Prepared, prepare};
 pub use roof::Roof;
 pub use timed::{Work, bench};

@@ -68,7 +68,7 @@ pub fn prepare(
     })
 }
 
-fn bind(posed: &Posed, device: &dyn Device, plan: &Plan) -> Result<Bindings, Box<dyn Error>> {
+pub(crate) fn bind(posed: &Posed, device: &dyn Device, plan: &Plan) -> Result<Bindings, Box<dyn Error>> {
     let mut bindings = Bindings::new();
     for slot in &plan.weights {
         let source = WeightSource {
@@ -89,7 +89,7 @@ fn bind(posed: &Posed, device: &dyn Device, plan: &Plan) -> Result<Bindings, Box
     Ok(bindings)
 }
 
-fn leaf<'a>(posed: &'a Posed, name: &str) -> Result<&'a LeafData, String> {
+pub(crate) fn leaf<'a>(posed: &'a Posed, name: &str) -> Result<&'a LeafData, String> {
     posed
         .leaves
         .iter()

@@ -16,8 +16,10 @@ pub(crate) const NULL: &str = "null";
 /// Every backend. `threads` is for the CPU; `None` for all that there are.
 pub(crate) fn registry(threads: Option<usize>) -> Result<Registry, CliError> {
     let isa = Isa::from_env()?;
-    let backends: [Box<dyn Backend>; 2] = [
+    let backends: Vec<Box<dyn Backend>> = vec![
         Box::new(CpuBackend::new(CpuOptions { threads, isa })),
+        #[cfg(feature = "cuda")]
+        Box::new(ggrs_cuda::CudaBackend::from_env()),
         Box::new(NullBackend {
             memory_bytes: NULL_MEMORY_BYTES,
         }),

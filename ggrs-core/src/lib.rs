@@ -16,6 +16,7 @@ pub mod passes;
 pub mod plan;
 mod real;
 mod role;
+pub mod sampling;
 mod shape;
 pub mod shard;
 

@@ -6,7 +6,7 @@ use ggrs_core::ops::Op;
 use crate::kernel::{Choice, Request};
 use crate::kernels::{
     attention, cache, collective, elementwise, glu, matmul, moe, movement, norm, recurrent, reduce,
-    rope, select, softmax,
+    rope, sample, select, softmax,
 };
 
 /// The kernel for an op, or every candidate with its reason. Leaves and views run nothing and have none; neither
@@ -48,6 +48,7 @@ pub(crate) fn choose(request: &Request<'_>) -> Result<Choice, Unsupported> {
         Op::TopK(op) => select::top_k(op, request),
         Op::Argsort(op) => select::argsort(op, request),
         Op::Argmax(_) => select::argmax(request),
+        Op::Sample(_) => sample::sample(request),
         Op::Reduce(op) => reduce::reduce(op, request),
         Op::CumSum(_) => reduce::cumsum(request),
         Op::Attention(op) => attention::attention(op, request),

@@ -26,6 +26,7 @@ functions! {
     cuDeviceCanAccessPeer(can: *mut c_int, device: sys::CUdevice, peer: sys::CUdevice);
     cuDevicePrimaryCtxRetain(context: *mut sys::CUcontext, device: sys::CUdevice);
     cuDevicePrimaryCtxRelease_v2(device: sys::CUdevice);
+    cuCtxGetCurrent(context: *mut sys::CUcontext);
     cuCtxSetCurrent(context: sys::CUcontext);
     cuCtxEnablePeerAccess(peer: sys::CUcontext, flags: c_uint);
     cuMemGetInfo_v2(free: *mut usize, total: *mut usize);
@@ -46,7 +47,7 @@ functions! {
     cuEventCreate(event: *mut sys::CUevent, flags: c_uint);
     cuEventDestroy_v2(event: sys::CUevent);
     cuEventRecord(event: sys::CUevent, stream: sys::CUstream);
-    cuEventElapsedTime(ms: *mut f32, from: sys::CUevent, to: sys::CUevent);
+    cuEventElapsedTime like cuEventElapsedTime_v2(ms: *mut f32, from: sys::CUevent, to: sys::CUevent);
     cuModuleLoadData(module: *mut sys::CUmodule, image: *const c_void);
     cuModuleUnload(module: sys::CUmodule);
     cuModuleGetFunction(function: *mut sys::CUfunction, module: sys::CUmodule, name: *const c_char);

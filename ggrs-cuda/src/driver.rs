@@ -90,7 +90,9 @@ impl CudaDriver {
         let peer = Held::new(&self.held.api, peer)?;
         // SAFETY: both contexts are held, this device's is current.
         match unsafe { api.cuCtxEnablePeerAccess(raw(peer.context), 0) } {
-            Err(error) if !is(&error, CUresult::CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED) => Err(error),
+            Err(error) if !is(&error, CUresult::CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED) => {
+                Err(error)
+            }
             _ => Ok(Some(peer)),
         }
     }
@@ -266,16 +268,15 @@ impl Driver for CudaDriver {
 }
 
 /// Free and total bytes of a device that need not be open; nothing is left behind.
-pub(crate) fn memory_now(
-    api: &Arc<Api>,
-    device: sys::CUdevice,
-) -> Result<(u64, u64), DriverError> {
+pub(crate) fn memory_now(api: &Arc<Api>, device: sys::CUdevice) -> Result<(u64, u64), DriverError> {
+    let mut before = std::ptr::null_mut();
+    // SAFETY: the place outlives the call.
+    unsafe { api.cuCtxGetCurrent(&raw mut before) }?;
     let held = Held::new(api, device)?;
     held.enter()?;
     let memory = crate::memory::free_and_total(api);
-    // The context goes: it must not stay this thread's.
-    // SAFETY: no context is always allowed.
-    unsafe { api.cuCtxSetCurrent(std::ptr::null_mut()) }?;
+    // SAFETY: it was the thread's context, or it had none.
+    unsafe { api.cuCtxSetCurrent(before) }?;
     memory
 }
 

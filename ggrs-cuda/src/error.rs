@@ -179,23 +179,51 @@ mod tests {
     fn codes_have_names_and_kinds() {
         check("cuInit", 0).unwrap();
         for (code, shown, kind) in [
-            (1, "cuX failed: CUDA_ERROR_INVALID_VALUE (1)", DriverFailure::Other),
-            (2, "cuX failed: CUDA_ERROR_OUT_OF_MEMORY (2)", DriverFailure::OutOfMemory),
+            (
+                1,
+                "cuX failed: CUDA_ERROR_INVALID_VALUE (1)",
+                DriverFailure::Other,
+            ),
+            (
+                2,
+                "cuX failed: CUDA_ERROR_OUT_OF_MEMORY (2)",
+                DriverFailure::OutOfMemory,
+            ),
             (
                 36,
                 "cuX failed: CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER (36)",
                 DriverFailure::Missing,
             ),
-            (46, "cuX failed: CUDA_ERROR_DEVICE_UNAVAILABLE (46)", DriverFailure::Lost),
-            (100, "cuX failed: CUDA_ERROR_NO_DEVICE (100)", DriverFailure::Lost),
-            (700, "cuX failed: CUDA_ERROR_ILLEGAL_ADDRESS (700)", DriverFailure::Lost),
-            (719, "cuX failed: CUDA_ERROR_LAUNCH_FAILED (719)", DriverFailure::Lost),
+            (
+                46,
+                "cuX failed: CUDA_ERROR_DEVICE_UNAVAILABLE (46)",
+                DriverFailure::Lost,
+            ),
+            (
+                100,
+                "cuX failed: CUDA_ERROR_NO_DEVICE (100)",
+                DriverFailure::Lost,
+            ),
+            (
+                700,
+                "cuX failed: CUDA_ERROR_ILLEGAL_ADDRESS (700)",
+                DriverFailure::Lost,
+            ),
+            (
+                719,
+                "cuX failed: CUDA_ERROR_LAUNCH_FAILED (719)",
+                DriverFailure::Lost,
+            ),
             (
                 901,
                 "cuX failed: CUDA_ERROR_STREAM_CAPTURE_INVALIDATED (901)",
                 DriverFailure::Other,
             ),
-            (4242, "cuX failed: a code newer than this program (4242)", DriverFailure::Other),
+            (
+                4242,
+                "cuX failed: a code newer than this program (4242)",
+                DriverFailure::Other,
+            ),
         ] {
             let error = check("cuX", code).unwrap_err();
             assert_eq!((error.to_string().as_str(), error.failure), (shown, kind));

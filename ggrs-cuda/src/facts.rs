@@ -27,7 +27,12 @@ const SPECIFIC: &[(u32, u32)] = &[(9, 0), (10, 0), (10, 3), (11, 0), (12, 0), (1
 pub(crate) fn device(api: &Api, ordinal: usize) -> Result<c_int, DriverError> {
     let mut device = 0;
     // SAFETY: the driver is initialised, as the table's maker saw to; the place outlives the call.
-    unsafe { api.cuDeviceGet(&raw mut device, c_int::try_from(ordinal).unwrap_or(c_int::MAX)) }?;
+    unsafe {
+        api.cuDeviceGet(
+            &raw mut device,
+            c_int::try_from(ordinal).unwrap_or(c_int::MAX),
+        )
+    }?;
     Ok(device)
 }
 
@@ -75,7 +80,11 @@ fn name(api: &Api, device: c_int) -> Result<String, DriverError> {
 
 /// The compiler's name for a capability.
 fn arch(capability: (u32, u32)) -> String {
-    let suffix = if SPECIFIC.contains(&capability) { "a" } else { "" };
+    let suffix = if SPECIFIC.contains(&capability) {
+        "a"
+    } else {
+        ""
+    };
     format!("sm_{}{}{suffix}", capability.0, capability.1)
 }
 

@@ -1,6 +1,7 @@
 //! Machine code and kernels: loading, finding, starting.
 
 use core::ffi::{c_int, c_void};
+use std::borrow::Cow;
 use std::ffi::CString;
 
 use cudarc::driver::sys::{self, CUfunction_attribute as Attribute, CUresult};
@@ -10,14 +11,28 @@ use crate::api::{Api, handle, raw};
 use crate::driver::CudaDriver;
 use crate::error::refused;
 
+/// Machine code is read in words.
+const IMAGE_ALIGN: usize = 16;
+
 impl CudaDriver {
     pub(crate) fn load_module(&self, image: &[u8]) -> Result<Module, DriverError> {
         if !is_whole(image) {
-            return Err(refused("cuModuleLoadData", CUresult::CUDA_ERROR_INVALID_IMAGE));
+            return Err(refused(
+                "cuModuleLoadData",
+                CUresult::CUDA_ERROR_INVALID_IMAGE,
+            ));
         }
+        // A part of a larger file lies anywhere; memory of its own is aligned.
+        let aligned = match image.as_ptr().addr() % IMAGE_ALIGN {
+            0 => Cow::Borrowed(image),
+            _ => Cow::Owned(image.to_vec()),
+        };
         let mut module = std::ptr::null_mut();
         // SAFETY: the image is as long as its own header says.
-        unsafe { self.enter()?.cuModuleLoadData(&raw mut module, image.as_ptr().cast()) }?;
+        unsafe {
+            self.enter()?
+                .cuModuleLoadData(&raw mut module, aligned.as_ptr().cast())
+        }?;
         Ok(Module(handle(module)))
     }
 

@@ -72,7 +72,10 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_told() {
-        let candidates = vec!["libggrs-no-such.so.1".to_owned(), "/nowhere/libx.so".to_owned()];
+        let candidates = vec![
+            "libggrs-no-such.so.1".to_owned(),
+            "/nowhere/libx.so".to_owned(),
+        ];
         let error = open_first(candidates.clone()).unwrap_err();
         assert_eq!(error, NotLoaded::Absent { tried: candidates });
         assert!(files(Path::new("/nowhere"), "lib").is_empty());

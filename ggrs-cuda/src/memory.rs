@@ -132,7 +132,10 @@ impl CudaDriver {
         let bytes = count("cuMemcpyAsync", bytes)?;
         // The call that looks at the addresses: either may be a peer's.
         // SAFETY: as the caller promises.
-        unsafe { self.enter()?.cuMemcpyAsync(to.0, from.0, bytes, raw(stream.0)) }
+        unsafe {
+            self.enter()?
+                .cuMemcpyAsync(to.0, from.0, bytes, raw(stream.0))
+        }
     }
 
     /// # Safety
@@ -146,7 +149,10 @@ impl CudaDriver {
     ) -> Result<(), DriverError> {
         let bytes = count("cuMemsetD8Async", bytes)?;
         // SAFETY: as the caller promises.
-        unsafe { self.enter()?.cuMemsetD8Async(to.0, byte, bytes, raw(stream.0)) }
+        unsafe {
+            self.enter()?
+                .cuMemsetD8Async(to.0, byte, bytes, raw(stream.0))
+        }
     }
 
     pub(crate) fn new_event(&self) -> Result<Event, DriverError> {
@@ -171,13 +177,19 @@ impl CudaDriver {
 
     pub(crate) fn wait_for(&self, stream: Stream, event: Event) -> Result<(), DriverError> {
         // SAFETY: the stream is of this device, the event of this driver.
-        unsafe { self.enter()?.cuStreamWaitEvent(raw(stream.0), raw(event.0), 0) }
+        unsafe {
+            self.enter()?
+                .cuStreamWaitEvent(raw(stream.0), raw(event.0), 0)
+        }
     }
 
     pub(crate) fn ms_between(&self, from: Event, to: Event) -> Result<f32, DriverError> {
         let mut ms = 0.0;
         // SAFETY: both are of this device; the place outlives the call.
-        unsafe { self.enter()?.cuEventElapsedTime(&raw mut ms, raw(from.0), raw(to.0)) }?;
+        unsafe {
+            self.enter()?
+                .cuEventElapsedTime(&raw mut ms, raw(from.0), raw(to.0))
+        }?;
         Ok(ms)
     }
 }

@@ -74,7 +74,9 @@ pub enum NoCuda {
         tried: Vec<String>,
     },
     /// There is a library, and the system refuses to load it.
-    #[error("the NVIDIA driver's library {file} cannot be loaded: {cause}; install the driver anew")]
+    #[error(
+        "the NVIDIA driver's library {file} cannot be loaded: {cause}; install the driver anew"
+    )]
     Refused {
         /// The file.
         file: String,
@@ -99,10 +101,14 @@ pub enum NoCuda {
     )]
     Stub,
     /// There is a driver and nothing that it drives.
-    #[error("the NVIDIA driver sees no device; is one built in, and does CUDA_VISIBLE_DEVICES hide it?")]
+    #[error(
+        "the NVIDIA driver sees no device; is one built in, and does CUDA_VISIBLE_DEVICES hide it?"
+    )]
     NoDevice,
     /// The driver does not start.
-    #[error("the NVIDIA driver does not start: {0}; a driver updated since the system started needs a restart")]
+    #[error(
+        "the NVIDIA driver does not start: {0}; a driver updated since the system started needs a restart"
+    )]
     Failed(DriverError),
 }
 

@@ -1,11 +1,14 @@
 //! Tables of a shared library's functions: every one is looked up when the table is made, so that one that is missing is
 //! an error before anything runs, and results are plain numbers, so that a code newer than this program is one too.
 
-/// Declares a table. Each signature is compared with the declaration of the same name in `sys`, which must be in scope.
+/// Declares a table. Each signature is compared with the declaration of the same name in `sys`, which must be in scope, or
+/// with that of the newer version that is written after `like`.
 macro_rules! functions {
+    (@declared $name:ident) => { sys::$name };
+    (@declared $name:ident $newer:ident) => { sys::$newer };
     (
         $(#[$doc:meta])* $table:ident, $result:ty, $error:ty = $check:path;
-        $($name:ident($($arg:ident: $type:ty),* $(,)?);)*
+        $($name:ident $(like $newer:ident)? ($($arg:ident: $type:ty),* $(,)?);)*
     ) => {
         $(#[$doc])*
         #[allow(non_snake_case, reason = "the library's own names")]
@@ -14,7 +17,7 @@ macro_rules! functions {
         }
 
         const _: () = {
-            $(let _: unsafe fn($($type),*) -> $result = sys::$name;)*
+            $(let _: unsafe fn($($type),*) -> $result = functions!(@declared $name $($newer)?);)*
         };
 
         #[allow(non_snake_case, reason = "the library's own names")]

@@ -2,10 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 
+use ggrs_core::sampling::random;
 use ggrs_model::sampling::{SampleError, Sampler, SamplerConfig};
 use proptest::prelude::*;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 
 fn greedy() -> SamplerConfig {
     SamplerConfig::default()
@@ -32,13 +31,16 @@ fn naive_distribution(config: &SamplerConfig, recent: &[u32], logits: &[f32]) ->
         .zip(logits.iter().map(|&logit| f64::from(logit)))
         .collect();
     for (id, logit) in &mut logits {
-        if recent.contains(id) {
+        let n_times = recent.iter().filter(|recent| *recent == id).count();
+        if n_times > 0 {
             let penalty = f64::from(config.repetition_penalty);
             *logit = if *logit > 0.0 {
                 *logit / penalty
             } else {
                 *logit * penalty
             };
+            *logit -= f64::from(config.presence_penalty);
+            *logit -= n_times as f64 * f64::from(config.frequency_penalty);
         }
     }
     logits.sort_by(|a, b| b.1.partial_cmp(&a.1).unwrap().then(a.0.cmp(&b.0)));
@@ -84,16 +86,19 @@ fn settings() -> impl Strategy<Value = SamplerConfig> {
         prop_oneof![Just(1.0_f32), 0.01..1.0_f32],
         prop_oneof![Just(0.0_f32), 0.001..1.0_f32],
         prop_oneof![Just(1.0_f32), 0.5..2.0_f32],
+        prop_oneof![Just((0.0_f32, 0.0_f32)), (-1.0..1.0_f32, -1.0..1.0_f32)],
         0..6_usize,
     )
         .prop_map(
-            |(temperature, top_k, top_p, min_p, repetition_penalty, repetition_window)| {
+            |(temperature, top_k, top_p, min_p, repetition_penalty, penalties, repetition_window)| {
                 SamplerConfig {
                     temperature,
                     top_k,
                     top_p,
                     min_p,
                     repetition_penalty,
+                    presence_penalty: penalties.0,
+                    frequency_penalty: penalties.1,
                     repetition_window,
                 }
             },
@@ -122,9 +127,8 @@ proptest! {
         if config.top_k == 0 && config.top_p == 1.0 {
             in_draw_order.sort_by_key(|(id, _)| *id);
         }
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        for _ in 0..8 {
-            let point = (rng.next_u64() >> 11) as f64 / 2.0_f64.powi(53);
+        for draw in 0..8 {
+            let point = random(seed, draw) as f64 / 2.0_f64.powi(64);
             let mut sum = 0.0;
             let expected = in_draw_order.iter().find(|(_, probability)| {
                 sum += probability;
@@ -227,6 +231,24 @@ fn the_penalty_counts_each_recent_token_once() {
 }
 
 #[test]
+fn presence_counts_once_and_frequency_every_time() {
+    let penalties = |presence_penalty, frequency_penalty| SamplerConfig {
+        presence_penalty,
+        frequency_penalty,
+        ..greedy()
+    };
+    assert_eq!(choose(penalties(0.9, 0.0), &[0, 0, 0], &[3.0, 2.0]), 0);
+    assert_eq!(choose(penalties(1.1, 0.0), &[0], &[3.0, 2.0]), 1);
+    assert_eq!(choose(penalties(0.0, 0.4), &[0, 0], &[3.0, 2.0]), 0);
+    assert_eq!(choose(penalties(0.0, 0.4), &[0, 0, 0], &[3.0, 2.0]), 1);
+    // A forbidden token stays forbidden, whatever favours it; one that is favoured too much is not infinite.
+    let logits = [f32::NEG_INFINITY, 2.0];
+    assert_eq!(choose(penalties(-f32::MAX, 0.0), &[0], &logits), 1);
+    assert_eq!(choose(penalties(f32::MAX, f32::MAX), &[1], &logits), 1);
+    assert_eq!(choose(penalties(-f32::MAX, -f32::MAX), &[1], &logits), 1);
+}
+
+#[test]
 fn a_seed_gives_one_sequence() {
     let logits: Vec<f32> = (0..100_u16).map(|id| f32::from(id % 7)).collect();
     let draws = |seed| -> Vec<u32> {
@@ -300,6 +322,16 @@ fn settings_outside_their_range_are_named() {
             .is_err()
         );
     }
+    assert!(
+        Sampler::new(
+            SamplerConfig {
+                presence_penalty: f32::NAN,
+                ..greedy()
+            },
+            0
+        )
+        .is_err()
+    );
     assert!(
         Sampler::new(
             SamplerConfig {

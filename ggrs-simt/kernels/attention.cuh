@@ -31,10 +31,9 @@ struct AttentionParams {
     i32 window;
     // Query heads of a key head.
     i32 group;
-    // Splits of the keys there is room for; 1 if the kernel writes the result itself.
+    // Splits of the keys there is room for.
     i32 n_splits;
-    // Keys of a split are a multiple of this.
-    i32 split_unit;
+    i32 unused;
 };
 static_assert(sizeof(AttentionParams) == 592, "AttentionParams of attention.rs");
 
@@ -75,10 +74,13 @@ DEVICE i64 row_of_key(const AttentionParams& p, const Seen& seen, i32 key, i32 t
     return -1;
 }
 
-// Keys of each split, for so many keys. The number of splits in use follows from it, and neither is known to the host.
-DEVICE i32 keys_of_split(const AttentionParams& p, i32 n_keys) {
-    i32 share = (n_keys + p.n_splits - 1) / p.n_splits;
-    return (share + p.split_unit - 1) / p.split_unit * p.split_unit;
+// Keys are dealt out to the splits in turn, so many at a time.
+#define KEYS_AT_A_TIME 128
+
+// The splits that have keys. The host cannot know: it is data.
+DEVICE i32 splits_in_use(const AttentionParams& p, i32 n_keys) {
+    i32 wanted = (n_keys + KEYS_AT_A_TIME - 1) / KEYS_AT_A_TIME;
+    return wanted < 1 ? 1 : wanted < p.n_splits ? wanted : p.n_splits;
 }
 
 DEVICE float soft_capped(const AttentionParams& p, float score) {

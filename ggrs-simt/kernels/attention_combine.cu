@@ -15,8 +15,9 @@ KERNEL(attention_combine, AttentionParams, THREADS, 1) {
     WAIT();
     TRIGGER();
     Seen seen = seen_by(p, token);
-    i32 n_keys = seen.end - seen.first;
-    i32 n_used = n_keys > 0 ? (n_keys + keys_of_split(p, n_keys) - 1) / keys_of_split(p, n_keys) : 1;
+    i32 n_used = splits_in_use(p, seen.end - seen.first);
+    // The only split has written the result itself.
+    if (n_used == 1) return;
 
     float sink = sink_of(p, head), largest = sink, total = 0.0f;
     const float2* stats = p.partial_stats + row * p.n_splits;

@@ -71,11 +71,8 @@ KERNEL(attention_generic, AttentionParams, THREADS, 1) {
     i32 key_head = head / p.group;
 
     Seen seen = seen_by(p, token);
-    i32 share = keys_of_split(p, seen.end - seen.first);
-    i64 start = seen.first + (i64)blockIdx.y * share;
-    // The first split is there even if nothing is seen: somebody has to write zeros.
-    if (blockIdx.y > 0 && start >= seen.end) return;
-    i32 end = start + share < seen.end ? (i32)start + share : seen.end;
+    i32 n_used = splits_in_use(p, seen.end - seen.first), split = blockIdx.y;
+    if (split >= n_used) return;
 
     i64 query_at = batch * p.q.stride[1] + token * p.q.stride[2] + head * p.q.stride[3];
     for (int e = threadIdx.x; e < p.q.size[4]; e += THREADS) {
@@ -92,8 +89,10 @@ KERNEL(attention_generic, AttentionParams, THREADS, 1) {
         if (p.mask.size[2] > 1) mask_at += head * p.mask.stride[2];
         mask_at += token * p.mask.stride[3];
     }
-    for (i32 base = (i32)start + WARP_ID * WARP; base < end; base += THREADS) {
-        int n_keys = end - base < WARP ? end - base : WARP;
+    static_assert(THREADS == KEYS_AT_A_TIME, "every warp has its keys");
+    for (i64 at = seen.first + (i64)split * THREADS + WARP_ID * WARP; at < seen.end; at += (i64)n_used * THREADS) {
+        i32 base = (i32)at;
+        int n_keys = seen.end - base < WARP ? seen.end - base : WARP;
         i32 key = base + LANE;
         float added = 0.0f;
         if (LANE < n_keys && p.visibility == MASK) added = load_float(p.mask.data, p.mask.dtype, mask_at + key);
@@ -127,15 +126,15 @@ KERNEL(attention_generic, AttentionParams, THREADS, 1) {
     largest = -INFINITY_F;
     total = 0.0f;
     for (int w = 0; w < N_WARPS; w++) largest = fmaxf(largest, warp_stats[w].x);
-    float sink = p.n_splits == 1 ? sink_of(p, head) : -INFINITY_F;
+    float sink = n_used == 1 ? sink_of(p, head) : -INFINITY_F;
     largest = fmaxf(largest, sink);
     for (int w = 0; w < N_WARPS; w++) total += warp_stats[w].y * weight_of(warp_stats[w].x, largest);
     total += weight_of(sink, largest);
-    float factor = p.n_splits > 1 ? 1.0f : total > 0.0f ? 1.0f / total : 0.0f;
-    i64 part_row = row * p.n_splits + blockIdx.y;
-    float* out = p.n_splits > 1 ? p.partial_sums + part_row * width
+    float factor = n_used > 1 ? 1.0f : total > 0.0f ? 1.0f / total : 0.0f;
+    i64 part_row = row * p.n_splits + split;
+    float* out = n_used > 1 ? p.partial_sums + part_row * width
                                 : (float*)p.out.data + out_offset(p, batch, token, head);
-    if (p.n_splits > 1 && threadIdx.x == 0) p.partial_stats[part_row] = {largest, total};
+    if (n_used > 1 && threadIdx.x == 0) p.partial_stats[part_row] = {largest, total};
     for (int e = threadIdx.x; e < width; e += THREADS) {
         float sum = 0.0f;
         for (int w = 0; w < N_WARPS; w++) {

@@ -71,6 +71,22 @@ DEVICE void ldmatrix_x2(u32 (&r)[2], const void* row) { load_matrices(r, row); }
 DEVICE void ldmatrix_x4_trans(u32 (&r)[4], const void* row) { load_matrices_turned(r, row); }
 DEVICE void ldmatrix_x2_trans(u32 (&r)[2], const void* row) { load_matrices_turned(r, row); }
 
+// The turned matrix of one 8x8 matrix of 16-bit values in registers.
+DEVICE u32 turned_matrix(u32 r) {
+    int row = MATRIX_LANE / 4, column = MATRIX_LANE % 4 * 2;
+    u32 first = __shfl_sync(FULL_MASK, r, MATRIX_PEER(column * 4 + row / 2));
+    u32 second = __shfl_sync(FULL_MASK, r, MATRIX_PEER((column + 1) * 4 + row / 2));
+    int shift = row % 2 * 16;
+    return (first >> shift & 0xffff) | (second >> shift & 0xffff) << 16;
+}
+
+// Two values, the first in the lower half.
+DEVICE u32 pack_f16(float first, float second) { return (u32)f32_to_f16(first) | (u32)f32_to_f16(second) << 16; }
+DEVICE u32 pack_bf16(float first, float second) { return (u32)f32_to_bf16(first) | (u32)f32_to_bf16(second) << 16; }
+// The lower halves of two registers, and the upper ones.
+DEVICE u32 lower_halves(u32 first, u32 second) { return (first & 0xffff) | second << 16; }
+DEVICE u32 upper_halves(u32 first, u32 second) { return first >> 16 | (second & 0xffff0000u); }
+
 // 16 bytes from global to shared memory, both aligned; zeros unless it is there.
 DEVICE void cp_async_16(void* shared, const void* global) { *(uint4*)shared = *(const uint4*)global; }
 DEVICE void cp_async_16_or_zero(void* shared, const void* global, bool is_there) {
@@ -121,6 +137,28 @@ DEVICE void ldmatrix_x2_trans(u32 (&r)[2], const void* row) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
                  : "=r"(r[0]), "=r"(r[1]) : "r"(shared_address(row)) : "memory");
 }
+
+// The turned matrix of one 8x8 matrix of 16-bit values in registers.
+DEVICE u32 turned_matrix(u32 r) {
+    u32 turned;
+    asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(turned) : "r"(r));
+    return turned;
+}
+
+// Two values, the first in the lower half.
+DEVICE u32 pack_f16(float first, float second) {
+    u32 both;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+    return both;
+}
+DEVICE u32 pack_bf16(float first, float second) {
+    u32 both;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(both) : "f"(second), "f"(first));
+    return both;
+}
+// The lower halves of two registers, and the upper ones.
+DEVICE u32 lower_halves(u32 first, u32 second) { return __byte_perm(first, second, 0x5410); }
+DEVICE u32 upper_halves(u32 first, u32 second) { return __byte_perm(first, second, 0x7632); }
 
 // 16 bytes from global to shared memory, both aligned; zeros unless it is there.
 DEVICE void cp_async_16(void* shared, const void* global) {

@@ -21,8 +21,8 @@ struct Matvec {
     i32 m;
     // Activations; by id, tokens.
     i32 n;
-    // Threads that have a row together.
-    i32 lanes;
+    // Threads that have a row together: a power of two.
+    i32 lane_bits;
     i32 glu;
     // By id: experts per token, rows of x for each token; the first of the `held` experts, and how many there are.
     i32 n_used;
@@ -42,8 +42,8 @@ template <int ROWS> DEVICE float joined(const Matvec& p, float first, float seco
 template <int ROWS, int N> DEVICE void dense(const Matvec& p) {
     __shared__ float space[THREADS / WARP * ROWS * N];
     TRIGGER();
-    int lane = threadIdx.x % p.lanes;
-    int row = blockIdx.x * (THREADS / p.lanes) + threadIdx.x / p.lanes;
+    u32 lanes = 1u << p.lane_bits, lane = threadIdx.x & (lanes - 1);
+    int row = blockIdx.x * (THREADS >> p.lane_bits) + (threadIdx.x >> p.lane_bits);
     int token = blockIdx.y * N;
     bool is_inside = row < p.m;
     Row rows[ROWS];
@@ -53,8 +53,8 @@ template <int ROWS, int N> DEVICE void dense(const Matvec& p) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
         for (int t = 0; t < N; t++) sum[r][t] = 0.0f;
-    dot_rows<FORMAT, ROWS, N, true>(rows, lane, p.lanes, p.x, token, p.n - token, sum);
-    sum_lanes<ROWS, N>(sum, p.lanes, space);
+    dot_rows<FORMAT, ROWS, N, true>(rows, lane, lanes, p.x, token, p.n - token, sum);
+    sum_lanes<ROWS, N>(sum, lanes, space);
     if (lane != 0 || !is_inside) return;
 #pragma unroll
     for (int t = 0; t < N; t++) {
@@ -72,8 +72,8 @@ template <int ROWS> DEVICE void by_id(const Matvec& p) {
     i64 expert = id - p.first;
     if ((id < 0 || id >= p.total) && blockIdx.x == 0 && threadIdx.x == 0) report_fault(p.fault, token, id);
     bool is_held = id >= 0 && id < p.total && expert >= 0 && expert < p.held;
-    int lane = threadIdx.x % p.lanes;
-    int row = blockIdx.x * (THREADS / p.lanes) + threadIdx.x / p.lanes;
+    u32 lanes = 1u << p.lane_bits, lane = threadIdx.x & (lanes - 1);
+    int row = blockIdx.x * (THREADS >> p.lane_bits) + (threadIdx.x >> p.lane_bits);
     bool is_inside = row < p.m;
     float sum[ROWS][1];
     for (int r = 0; r < ROWS; r++) sum[r][0] = 0.0f;
@@ -85,9 +85,9 @@ template <int ROWS> DEVICE void by_id(const Matvec& p) {
             rows[r] = row_at<FORMAT>(p.weights[r], block);
         }
         i64 x_row = (i64)token * p.x_per_token + (choice < p.x_per_token ? choice : p.x_per_token - 1);
-        dot_rows<FORMAT, ROWS, 1, false>(rows, lane, p.lanes, p.x, x_row, 1, sum);
+        dot_rows<FORMAT, ROWS, 1, false>(rows, lane, lanes, p.x, x_row, 1, sum);
     }
-    sum_lanes<ROWS, 1>(sum, p.lanes, space);
+    sum_lanes<ROWS, 1>(sum, lanes, space);
     if (lane == 0 && is_inside) p.out[(i64)pair * p.m + row] = joined<ROWS>(p, sum[0][0], sum[ROWS - 1][0]);
 }
 

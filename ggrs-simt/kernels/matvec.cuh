@@ -18,21 +18,20 @@ DEVICE int sum16(const Quad& x) {
     return sum;
 }
 
-// A unit times the activations that start at `quants` and `scales` (of the row), added to `sum`.
+// A unit times the activations from its first element on, added to `sum`.
 template <int FORMAT>
-DEVICE float dot_unit(const Factors<FORMAT>& f, const i8* quants, const Q8Scale* scales, int start, float sum) {
+DEVICE float dot_unit(const Factors<FORMAT>& f, const i8* quants, const Q8Scale* scales, float sum) {
     constexpr int PARTS = unit_parts(FORMAT), STEP = part_step(FORMAT);
     if constexpr (is_joined(FORMAT)) {
-        Q8Scale x = scales[start / 32];
-        int dot = dot16(f.w[0], load_quad(quants + start)) + dot16(f.w[1], load_quad(quants + start + 16));
+        Q8Scale x = *scales;
+        int dot = dot16(f.w[0], load_quad(quants)) + dot16(f.w[1], load_quad(quants + 16));
         sum = fmaf(f.scale[0] * x.d, (float)dot, sum);
         if constexpr (has_minimums(FORMAT)) sum = fmaf(f.minimum[0], x.sum, sum);
     } else {
 #pragma unroll
         for (int part = 0; part < PARTS; part++) {
-            int at = start + part * STEP;
-            Q8Scale x = scales[at / 32];
-            Quad q = load_quad(quants + at);
+            Q8Scale x = scales[part * STEP / 32];
+            Quad q = load_quad(quants + part * STEP);
             sum = fmaf(f.scale[part] * x.d, (float)dot16(f.w[part], q), sum);
             if constexpr (has_minimums(FORMAT)) sum = fmaf(f.minimum[part], x.sum, sum);
             if constexpr (has_part_minimums(FORMAT)) sum = fmaf(f.minimum[part] * x.d, (float)sum16(q), sum);
@@ -65,72 +64,99 @@ template <int FORMAT> DEVICE float dot_floats(const Unit& unit, const float* x, 
     return sum;
 }
 
+// Where a lane reads the activations, and where those after the first are from there.
+template <int N> struct Activations {
+    const i8* quants;
+    const Q8Scale* scales;
+    const float* floats;
+    u32 row_start[N];
+};
+template <int FORMAT, int N>
+DEVICE Activations<N> activations_at(const Q8& x, i64 x_row, int n_rows, u32 lane) {
+    Activations<N> at;
+    u32 start = unit_start<FORMAT>(lane);
+    at.quants = q8_quants(x, x_row) + start;
+    at.scales = q8_scales(x, x_row) + start / 32;
+    at.floats = (const float*)x.quants + x_row * x.k + start;
+#pragma unroll
+    for (int t = 0; t < N; t++) at.row_start[t] = t == 0 ? 0 : (u32)((t < n_rows ? t : n_rows - 1) * x.k);
+    return at;
+}
+
+// Adds a unit of each row, `skip` elements on, to `sum`.
+template <int FORMAT, int ROWS, int N>
+DEVICE void add_unit(const Unit (&unit)[ROWS], const Place& place, const Activations<N>& x, u32 skip,
+                     float (&sum)[ROWS][N]) {
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) {
+        if constexpr (is_block(FORMAT)) {
+            Factors<FORMAT> f = factors_of<FORMAT>(unit[r], place);
+#pragma unroll
+            for (int t = 0; t < N; t++) {
+                u32 at = x.row_start[t] + skip;
+                sum[r][t] = dot_unit<FORMAT>(f, x.quants + at, x.scales + at / 32, sum[r][t]);
+            }
+        } else {
+#pragma unroll
+            for (int t = 0; t < N; t++) sum[r][t] = dot_floats<FORMAT>(unit[r], x.floats + x.row_start[t] + skip, sum[r][t]);
+        }
+    }
+}
+
 // Adds to `sum[r][t]` the lane's share of the dot product of row `r` and activations `x_row + t`, of which there are
 // `n_rows`: those past the last are it. With WAITS the first weights are read before WAIT.
 template <int FORMAT, int ROWS, int N, bool WAITS>
-DEVICE void dot_rows(const Row (&rows)[ROWS], int lane, int lanes, const Q8& x, i64 x_row, int n_rows,
+DEVICE void dot_rows(const Row (&rows)[ROWS], u32 lane, u32 lanes, const Q8& x, i64 x_row, int n_rows,
                      float (&sum)[ROWS][N]) {
-    // Units in flight: as many as keep the memory busy without taking registers from other warps.
-    constexpr int BATCH = ROWS * N > 2 || unit_elems(FORMAT) > 32 ? 1 : (is_block(FORMAT) ? 2 : 4) / ROWS;
-    constexpr int PER_BLOCK = units_per_block(FORMAT);
-    int n_units = x.k / unit_elems(FORMAT), c = lane % PER_BLOCK;
-    Unit units[ROWS][BATCH];
+    constexpr int IN_FLIGHT = ROWS * N > 2 ? 1 : units_in_flight(FORMAT) / ROWS;
+    constexpr int BATCH = IN_FLIGHT > 0 ? IN_FLIGHT : 1;
+    u32 n_units = (u32)x.k / unit_elems(FORMAT), step = lanes * unit_elems(FORMAT);
+    Place place = place_of<FORMAT>(lane);
+    Row at[ROWS];
 #pragma unroll
-    for (int i = 0; i < BATCH; i++) {
-#pragma unroll
-        for (int r = 0; r < ROWS; r++) {
-            int u = lane + i * lanes;
-            if (u < n_units) units[r][i] = load_unit<FORMAT>(rows[r], u, c);
-        }
-    }
-    if constexpr (WAITS) WAIT();
-    const i8* quants = q8_quants(x, x_row);
-    const Q8Scale* scales = q8_scales(x, x_row);
-    const float* floats = (const float*)x.quants + x_row * x.k;
-    for (int first = lane; first < n_units; first += BATCH * lanes) {
+    for (int r = 0; r < ROWS; r++) at[r] = unit_at<FORMAT>(rows[r], lane);
+    Activations<N> from = activations_at<FORMAT, N>(x, x_row, n_rows, lane);
+    u32 skip = 0;
+    for (u32 u = lane; u < n_units; u += BATCH * lanes) {
+        Unit units[BATCH][ROWS];
 #pragma unroll
         for (int i = 0; i < BATCH; i++) {
-            int u = first + i * lanes, next = u + BATCH * lanes;
-            if (u >= n_units) break;
+            if (u + i * lanes < n_units) {
 #pragma unroll
-            for (int r = 0; r < ROWS; r++) {
-                if constexpr (is_block(FORMAT)) {
-                    int start = unit_start<FORMAT>(u, c);
-                    Factors<FORMAT> f = factors_of<FORMAT>(units[r][i], c);
-                    if (next < n_units) units[r][i] = load_unit<FORMAT>(rows[r], next, c);
+                for (int r = 0; r < ROWS; r++) units[i][r] = load_unit<FORMAT>(at[r]);
+            }
 #pragma unroll
-                    for (int t = 0; t < N; t++) {
-                        int row = t < n_rows ? t : n_rows - 1;
-                        const Q8Scale* x_scales = scales + row * (x.k / 32);
-                        sum[r][t] = dot_unit<FORMAT>(f, quants + row * x.k, x_scales, start, sum[r][t]);
-                    }
-                } else {
-                    Unit unit = units[r][i];
-                    if (next < n_units) units[r][i] = load_unit<FORMAT>(rows[r], next, c);
+            for (int r = 0; r < ROWS; r++) move_on<FORMAT>(at[r], lanes);
+        }
+        // Again for every batch: it costs nothing once there is nothing to wait for.
+        if constexpr (WAITS) WAIT();
+        // Whole batches without a branch for each unit, so that all activations are under way at once.
+        if (u + (BATCH - 1) * lanes < n_units) {
 #pragma unroll
-                    for (int t = 0; t < N; t++) {
-                        int row = t < n_rows ? t : n_rows - 1;
-                        sum[r][t] = dot_floats<FORMAT>(unit, floats + row * x.k + u * unit_elems(FORMAT), sum[r][t]);
-                    }
-                }
+            for (int i = 0; i < BATCH; i++) add_unit<FORMAT, ROWS, N>(units[i], place, from, skip + i * step, sum);
+        } else {
+#pragma unroll
+            for (int i = 0; i + 1 < BATCH; i++) {
+                if (u + i * lanes < n_units) add_unit<FORMAT, ROWS, N>(units[i], place, from, skip + i * step, sum);
             }
         }
+        skip += BATCH * step;
     }
 }
 
 // Sums of the `lanes` neighbours that have a row, in the first of them; in the same order from run to run. `space` is
 // shared memory for a value of each warp and sum. All threads of the block must call it.
-template <int ROWS, int N> DEVICE void sum_lanes(float (&sum)[ROWS][N], int lanes, float* space) {
+template <int ROWS, int N> DEVICE void sum_lanes(float (&sum)[ROWS][N], u32 lanes, float* space) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
 #pragma unroll
         for (int t = 0; t < N; t++) {
-            for (int step = (lanes < WARP ? lanes : WARP) / 2; step > 0; step /= 2)
+            for (u32 step = (lanes < WARP ? lanes : WARP) / 2; step > 0; step /= 2)
                 sum[r][t] += __shfl_xor_sync(FULL_MASK, sum[r][t], step);
         }
     }
     if (lanes <= WARP) return;
-    int n_warps = lanes / WARP;
+    u32 n_warps = lanes / WARP;
     if (LANE == 0) {
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
@@ -139,12 +165,12 @@ template <int ROWS, int N> DEVICE void sum_lanes(float (&sum)[ROWS][N], int lane
         }
     }
     __syncthreads();
-    if (threadIdx.x % lanes != 0) return;
+    if ((threadIdx.x & (lanes - 1)) != 0) return;
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
 #pragma unroll
         for (int t = 0; t < N; t++) {
-            for (int w = 1; w < n_warps; w++) sum[r][t] += space[(WARP_ID + w) * ROWS * N + r * N + t];
+            for (u32 w = 1; w < n_warps; w++) sum[r][t] += space[(WARP_ID + w) * ROWS * N + r * N + t];
         }
     }
 }

@@ -2,8 +2,8 @@
 // bytes of quants with what belongs to them. It is 1, 2 or 4 *parts* of 16 neighbouring elements, each with a factor
 // and, in formats that have one, a minimum.
 //
-// Element `e` of part `i` of unit `u` is `unit_start(u) + i * PART_STEP + e`. In formats of 256 elements a unit's place
-// in its block is `c`; lanes that go by multiples of 8 units keep theirs.
+// Element `e` of part `i` of unit `u` is `unit_start(u) + i * part_step + e`. A unit's place in its block is `c`; lanes
+// that go by multiples of 8 units keep theirs.
 
 #include "formats.cuh"
 #include "memory.cuh"
@@ -47,13 +47,21 @@ DEVICE constexpr int part_step(int format) {
 }
 // Both parts are the same group of 32: one factor, one minimum, one scale of the activations.
 DEVICE constexpr bool is_joined(int format) { return part_step(format) == 16 && format != Q8_0; }
+// Units of a row in flight: as many as keep the memory busy without taking registers from other warps.
+DEVICE constexpr int units_in_flight(int format) {
+    switch (format) {
+        case Q2_K: case Q3_K: return 1;
+        case Q5_K: case Q6_K: case IQ4_NL: case IQ4_XS: case MXFP4: return 2;
+        default: return 4;
+    }
+}
 // Has each part a minimum of its own, or each group of 32?
 DEVICE constexpr bool has_part_minimums(int format) { return format == Q2_K; }
 DEVICE constexpr bool has_minimums(int format) {
     return format == Q4_K || format == Q5_K || format == Q4_0 || format == Q4_1 || format == Q5_0 || format == Q5_1;
 }
 
-// A row of blocks in planes, all lying one behind the other.
+// A row of blocks in planes, all lying one behind the other; or from where on a lane reads it.
 struct Row {
     const u8* at[4];
 };
@@ -64,59 +72,77 @@ template <int FORMAT> DEVICE Row row_at(const Planes& p, i64 block) {
     return row;
 }
 
+// Where unit `u` of a row is read.
+template <int FORMAT> DEVICE Row unit_at(const Row& row, u32 u) {
+    u32 b = u / units_per_block(FORMAT), c = u % units_per_block(FORMAT);
+    Row unit;
+    unit.at[0] = row.at[0] + u * 16;
+#pragma unroll
+    for (int i = 1; i < 4; i++) unit.at[i] = row.at[i] + b * plane_bytes(FORMAT, i);
+    if constexpr (FORMAT == Q5_K || FORMAT == Q3_K) unit.at[1] += (c & 1) * 16;
+    if constexpr (FORMAT == Q6_K) unit.at[1] += (c >> 2) * 32 + (c & 1) * 16;
+    if constexpr (FORMAT == Q6_K) unit.at[2] += (c >> 2) * 8 + (c & 3);
+    if constexpr (FORMAT == Q2_K) unit.at[1] += (c >> 1) * 8;
+    return unit;
+}
+// Moves on by so many units, a multiple of the block's.
+template <int FORMAT> DEVICE void move_on(Row& unit, u32 units) {
+    unit.at[0] += units * 16;
+#pragma unroll
+    for (int i = 1; i < 4; i++) unit.at[i] += units / units_per_block(FORMAT) * plane_bytes(FORMAT, i);
+}
+
 // As read.
 struct Unit {
     Quad q, h;
     u32 s[4];
 };
 
-template <int FORMAT> DEVICE Unit load_unit(const Row& row, int u, int c) {
-    constexpr int PER_BLOCK = units_per_block(FORMAT);
-    int b = u / PER_BLOCK;
+template <int FORMAT> DEVICE Unit load_unit(const Row& at) {
+    const u8* const* p = at.at;
     Unit unit;
-    unit.q = stream_quad(row.at[0] + u * 16);
+    unit.q = stream_quad(p[0]);
     if constexpr (FORMAT == Q8_0 || FORMAT == Q4_0 || FORMAT == IQ4_NL) {
-        unit.s[0] = load_u16(row.at[1] + b * 2);
+        unit.s[0] = stream_u16(p[1]);
     } else if constexpr (FORMAT == Q4_1) {
-        unit.s[0] = load_u32(row.at[1] + b * 4);
+        unit.s[0] = stream_u32(p[1]);
     } else if constexpr (FORMAT == Q5_0) {
-        unit.h.x[0] = load_u32(row.at[1] + b * 4);
-        unit.s[0] = load_u16(row.at[2] + b * 2);
+        unit.h.x[0] = stream_u32(p[1]);
+        unit.s[0] = stream_u16(p[2]);
     } else if constexpr (FORMAT == Q5_1) {
-        unit.h.x[0] = load_u32(row.at[1] + b * 4);
-        unit.s[0] = load_u32(row.at[2] + b * 4);
+        unit.h.x[0] = stream_u32(p[1]);
+        unit.s[0] = stream_u32(p[2]);
     } else if constexpr (FORMAT == MXFP4) {
-        unit.s[0] = row.at[1][b];
+        unit.s[0] = stream_u8(p[1]);
     } else if constexpr (FORMAT == Q4_K || FORMAT == Q5_K) {
-        if constexpr (FORMAT == Q5_K) unit.h = stream_quad(row.at[1] + b * 32 + (c & 1) * 16);
-        Quad head = stream_quad(row.at[FORMAT == Q5_K ? 2 : 1] + b * 16);
+        if constexpr (FORMAT == Q5_K) unit.h = stream_quad(p[1]);
+        Quad head = stream_quad(p[FORMAT == Q5_K ? 2 : 1]);
 #pragma unroll
         for (int i = 0; i < 4; i++) unit.s[i] = head.x[i];
     } else if constexpr (FORMAT == Q6_K) {
-        unit.h = stream_quad(row.at[1] + b * 64 + (c >> 2) * 32 + (c & 1) * 16);
-        const u8* scales = row.at[2] + b * 16 + (c >> 2) * 8 + (c & 3);
-        unit.s[0] = scales[0];
-        unit.s[1] = scales[4];
-        unit.s[2] = load_u16(row.at[3] + b * 2);
+        unit.h = stream_quad(p[1]);
+        unit.s[0] = stream_u8(p[2]);
+        unit.s[1] = stream_u8(p[2] + 4);
+        unit.s[2] = stream_u16(p[3]);
     } else if constexpr (FORMAT == IQ4_XS) {
-        unit.s[0] = load_u32(row.at[1] + b * 8);
-        unit.s[1] = load_u32(row.at[1] + b * 8 + 4);
+        unit.s[0] = stream_u32(p[1]);
+        unit.s[1] = stream_u32(p[1] + 4);
     } else if constexpr (FORMAT == Q2_K) {
-        const u8* scales = row.at[1] + b * 16 + (c >> 1) * 8;
-        unit.s[0] = load_u32(scales);
-        unit.s[1] = load_u32(scales + 4);
-        unit.s[2] = load_u32(row.at[2] + b * 4);
+        unit.s[0] = stream_u32(p[1]);
+        unit.s[1] = stream_u32(p[1] + 4);
+        unit.s[2] = stream_u32(p[2]);
     } else if constexpr (FORMAT == Q3_K) {
-        unit.h = stream_quad(row.at[1] + b * 32 + (c & 1) * 16);
+        unit.h = stream_quad(p[1]);
 #pragma unroll
-        for (int i = 0; i < 3; i++) unit.s[i] = load_u32(row.at[2] + b * 12 + i * 4);
-        unit.s[3] = load_u16(row.at[3] + b * 2);
+        for (int i = 0; i < 3; i++) unit.s[i] = stream_u32(p[2] + i * 4);
+        unit.s[3] = stream_u16(p[3]);
     }
     return unit;
 }
 
 // First element of a unit's first part, counted from the row's start.
-template <int FORMAT> DEVICE int unit_start(int u, int c) {
+template <int FORMAT> DEVICE u32 unit_start(u32 u) {
+    u32 c = u % units_per_block(FORMAT);
     if constexpr (FORMAT == Q4_K || FORMAT == Q5_K) return (u - c) * 32 + (c >> 1) * 64 + (c & 1) * 16;
     if constexpr (FORMAT == Q6_K) return (u - c) * 32 + (c >> 2) * 128 + (c & 3) * 16;
     if constexpr (FORMAT == Q2_K || FORMAT == Q3_K) return (u - c) * 64 + (c >> 1) * 128 + (c & 1) * 16;
@@ -154,20 +180,30 @@ DEVICE void look_up(u32 codes, u64 low_values, u64 high_values, u32& low, u32& h
     high = __byte_perm(v[0], v[1], 0x7531);
 }
 
-// Scales and minimums of the two groups `2 * j` and `2 * j + 1` of Q4_K and Q5_K, a byte each.
-DEVICE void pair_of_scales(const u32* s, int j, u32& scales, u32& minimums) {
-    int shift = (j & 1) * 16;
-    u32 first = s[1] >> shift, second = s[2] >> shift, third = s[3] >> shift;
-    if (j < 2) {
-        scales = first & 0x3f3f;
-        minimums = second & 0x3f3f;
-    } else {
-        scales = (third & 0x0f0f) | (first >> 2 & 0x3030);
-        minimums = (third >> 4 & 0x0f0f) | (second >> 2 & 0x3030);
+// What a lane needs again for each of its units: of Q4_K and Q5_K, where its two groups' scales and minimums lie. Groups
+// from the fourth on have their upper two bits in the spare ones of the first; no branch for it.
+struct Place {
+    u32 c, shift, upper, of_first, of_third;
+};
+template <int FORMAT> DEVICE Place place_of(u32 lane) {
+    Place place;
+    place.c = lane % units_per_block(FORMAT);
+    if constexpr (FORMAT == Q4_K || FORMAT == Q5_K) {
+        bool is_split = place.c >= 4;
+        place.shift = (place.c >> 1 & 1) * 16;
+        place.upper = place.shift + (is_split ? 2 : 0);
+        place.of_first = is_split ? 0x3030 : 0x3f3f;
+        place.of_third = is_split ? 0x0f0f : 0;
+        KEEP(place.shift);
+        KEEP(place.upper);
+        KEEP(place.of_first);
+        KEEP(place.of_third);
     }
+    return place;
 }
 
-template <int FORMAT> DEVICE Factors<FORMAT> factors_of(const Unit& unit, int c) {
+template <int FORMAT> DEVICE Factors<FORMAT> factors_of(const Unit& unit, const Place& place) {
+    u32 c = place.c;
     Factors<FORMAT> f;
     const u32* q = unit.q.x;
     const u32* s = unit.s;
@@ -233,13 +269,14 @@ template <int FORMAT> DEVICE Factors<FORMAT> factors_of(const Unit& unit, int c)
             f.scale[0] = d * (float)(i8)s[0];
             f.scale[1] = d * (float)(i8)s[1];
         } else if constexpr (FORMAT == Q4_K || FORMAT == Q5_K) {
-            u32 scales, minimums;
-            pair_of_scales(s, c >> 1, scales, minimums);
+            u32 third = s[3] >> place.shift;
+            u32 scales = (s[1] >> place.upper & place.of_first) | (third & place.of_third);
+            u32 minimums = (s[2] >> place.upper & place.of_first) | (third >> 4 & place.of_third);
             float d = low_half(s[0]), d_min = -0.5f * high_half(s[0]);
             f.scale[0] = d * (float)(scales & 63);
-            f.scale[1] = d * (float)(scales >> 8 & 63);
+            f.scale[1] = d * (float)(scales >> 8);
             f.minimum[0] = d_min * (float)(minimums & 63);
-            f.minimum[1] = d_min * (float)(minimums >> 8 & 63);
+            f.minimum[1] = d_min * (float)(minimums >> 8);
         } else {
             f.scale[0] = low_half(s[0]);
             if constexpr (FORMAT == Q4_1 || FORMAT == Q5_1) f.minimum[0] = high_half(s[0]);

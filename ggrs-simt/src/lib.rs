@@ -1,5 +1,6 @@
 //! What the GPU devices of GGRS share: kernel sources, routes, launches, weights in planes, the driver trait.
 
+mod ahead;
 mod buffer;
 mod bulk;
 pub mod compile;
@@ -12,6 +13,7 @@ mod faults;
 mod kernel;
 mod kernels;
 mod library;
+mod pack;
 mod params;
 mod peers;
 mod places;
@@ -23,6 +25,7 @@ mod stages;
 mod weights;
 mod work;
 
+pub use ahead::{Ahead, compile_ahead, kernel_pack};
 pub use device::SimtDevice;
 pub use disk_cache::VARIABLE as KERNEL_CACHE_VARIABLE;
 pub use kernel::ModuleKey;

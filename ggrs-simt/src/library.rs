@@ -10,6 +10,7 @@ use crate::compile::Compiler;
 use crate::disk_cache::DiskCache;
 use crate::driver::{Driver, Function, Module};
 use crate::kernel::{Launch, ModuleKey};
+use crate::pack;
 use crate::source::source;
 
 /// A kernel with the dynamic shared memory it was looked up for.
@@ -66,10 +67,13 @@ impl Library {
         Ok(function)
     }
 
-    /// A module's machine code, from disk if it is there.
+    /// A module's machine code: part of the program, on disk, or made now.
     fn image(&self, key: &ModuleKey) -> Result<Vec<u8>, DeviceError> {
         let text = source(key.file).ok_or_else(|| self.error(key, "there is no such file"))?;
         let arch = &self.driver.facts().arch;
+        if let Some(image) = pack::embedded(key, &text, arch) {
+            return Ok(image.to_vec());
+        }
         let name = DiskCache::name(key, &text, arch, &self.compiler.version());
         if let Some(image) = self.cache.read(&name) {
             return Ok(image);

@@ -90,11 +90,6 @@ impl Link {
         }
     }
 
-    /// How many members there are.
-    pub(crate) fn n_members(&self) -> usize {
-        self.mailboxes.len()
-    }
-
     /// Forgets what an interrupted run left in the device's own mailbox. All members do so before any of them runs.
     pub(crate) fn reset(&self) -> Result<(), DeviceError> {
         self.mailboxes.get(self.rank).map_or(Ok(()), |m| m.reset())

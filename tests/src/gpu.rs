@@ -31,7 +31,7 @@ pub fn cuda() -> Option<Target> {
     static DEVICE: OnceLock<Option<Arc<dyn Device>>> = OnceLock::new();
     let device = DEVICE.get_or_init(|| {
         let name = "cuda:0".parse().ok()?;
-        let opened = CudaBackend::new().open(&name);
+        let opened = CudaBackend::from_env().open(&name);
         available("cuda", opened.is_ok()).then_some(opened.ok()?)
     });
     device.as_ref().map(|device| Target {

@@ -5,6 +5,7 @@
 pub mod conformance;
 pub mod fake;
 pub mod fixtures;
+pub mod gpu;
 pub mod nmse;
 pub mod oracle;
 pub mod placed;

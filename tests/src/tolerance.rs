@@ -63,7 +63,7 @@ const fn row(
 }
 
 #[rustfmt::skip]
-const MOVE: &[&str] = &["contiguous", "concat", "get_rows", "all_gather", "top_k", "argsort", "argmax"];
+const MOVE: &[&str] = &["contiguous", "concat", "get_rows", "all_gather", "top_k", "argsort", "argmax", "sample"];
 const STORE: &[&str] = &["cast", "set_rows", "store", "cache_write"];
 #[rustfmt::skip]
 const ELEMENTWISE: &[&str] = &[
@@ -94,7 +94,7 @@ const FAST: Option<Mode> = Some(Mode::Fast);
 /// The table; the first row that matches counts.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
-    row(MOVE, Dtypes::Any, None, 0.0, "values are moved or ordered; every block format's values round to F32 once"),
+    row(MOVE, Dtypes::Any, None, 0.0, "values are moved, ordered or chosen; every block format's values round to F32 once"),
     row(STORE, HALVES, None, 0.0, "rounding to nearest even is defined to the bit"),
     row(STORE, Dtypes::Only(&[DType::F32, DType::I32, DType::I64]), None, 0.0, "nothing to round"),
     row(STORE, Dtypes::Only(&[DType::Q8_0]), None, 5e-5, STEP),

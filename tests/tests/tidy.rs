@@ -20,6 +20,7 @@ const FORBIDDEN: &[&str] = &[
 const FAMILY: &[&str] = &[
     "ggrs-core",
     "ggrs-cpu",
+    "ggrs-cuda",
     "ggrs-sched",
     "ggrs-meta",
     "ggrs-model",
@@ -29,6 +30,8 @@ const FAMILY: &[&str] = &[
 const TESTED: &[&str] = &[
     "ggrs-core",
     "ggrs-cpu",
+    "ggrs-cuda",
+    "ggrs-simt",
     "ggrs-sched",
     "ggrs-meta",
     "ggrs-model",
@@ -40,6 +43,8 @@ const TESTED: &[&str] = &[
 const ARROWS: &[(&str, &[&str])] = &[
     ("ggrs-core", &[]),
     ("ggrs-cpu", &["ggrs-core"]),
+    ("ggrs-simt", &["ggrs-core"]),
+    ("ggrs-cuda", &["ggrs-core", "ggrs-simt"]),
     ("ggrs-sched", &["ggrs-core"]),
     ("ggrs-meta", &["ggrs-core"]),
     ("ggrs-model", &["ggrs-core", "ggrs-sched", "ggrs-meta"]),
@@ -56,6 +61,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("minijinja", &["ggrs-model/src/chat/"]),
     ("wgpu", &["ggrs-vulkan/"]),
     ("cudarc", &["ggrs-cuda/"]),
+    ("libloading", &["ggrs-cuda/src/"]),
     ("libc", &["ggrs-cpu/src/"]),
 ];
 
@@ -225,7 +231,21 @@ const UNSAFE: &[&str] = &[
     "ggrs-cpu/src/team.rs",
     "ggrs-cpu/src/memory.rs",
     "ggrs-cpu/src/isa.rs",
+    "ggrs-cuda/src/driver.rs",
+    "ggrs-cuda/src/facts.rs",
+    "ggrs-cuda/src/graph.rs",
+    "ggrs-cuda/src/launch.rs",
+    "ggrs-cuda/src/library.rs",
+    "ggrs-cuda/src/memory.rs",
+    "ggrs-cuda/src/nvrtc.rs",
+    "ggrs-cuda/src/probe.rs",
+    "ggrs-cuda/src/table.rs",
     "ggrs-model/src/gguf/file_bytes.rs",
+    "ggrs-simt/src/bulk.rs",
+    "ggrs-simt/src/context.rs",
+    "ggrs-simt/src/driver.rs",
+    "ggrs-simt/src/executable.rs",
+    "ggrs-simt/src/faults.rs",
 ];
 
 #[test]

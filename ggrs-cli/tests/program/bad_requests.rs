@@ -179,12 +179,23 @@ fn a_text_too_short_to_score() {
 
 #[test]
 fn devices_that_are_not_there() {
-    ggrs(["run", "--devices", "cuda:7", "Hello"])
-        .failed(1, &["no device \"cuda:7\"; available: cpu:0"]);
+    ggrs(["run", "--devices", "vulkan:7", "Hello"])
+        .failed(1, &["no device \"vulkan:7\"; available: cpu:0"]);
     ggrs(["run", "--devices", "cpu:x", "Hello"]).failed(1, &["\"cpu:x\" is not a device name"]);
     let mut command = program();
     command.args(["run", "Hello"]).env("GGRS_CPU_ISA", "sse9");
     run(command, b"").failed(1, &["GGRS_CPU_ISA=\"sse9\"", "scalar"]);
+    let mut command = program();
+    let args = ["run", "--devices", "cuda:0", "Hello"];
+    command.args(args).env("GGRS_CUDA_DIR", "/nowhere");
+    run(command, b"").failed(
+        1,
+        &[
+            "cuda:0 is not available",
+            "(tried /nowhere/libcuda.so)",
+            "install the driver",
+        ],
+    );
 }
 
 #[test]

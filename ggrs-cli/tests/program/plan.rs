@@ -236,7 +236,7 @@ fn placement_options_that_make_no_sense() {
 
 #[test]
 fn places_that_are_not_there() {
-    ggrs(["plan", "--devices", "cuda:7"]).failed(1, &["no device \"cuda:7\"", "cpu:0"]);
+    ggrs(["plan", "--devices", "vulkan:7"]).failed(1, &["no device \"vulkan:7\"", "cpu:0"]);
     ggrs(["plan", "--override-tensor", "blk.*=cuda:0"]).failed(
         1,
         &["--override-tensor blk.*=cuda:0", "add it to --devices"],

@@ -148,6 +148,14 @@ pub enum DeviceError {
         /// What there is.
         available: Vec<String>,
     },
+    /// A device that this machine could have and that cannot be used now.
+    #[error("{device} is not available: {reason}")]
+    Unavailable {
+        /// As the user wrote it.
+        device: String,
+        /// Why, and the way out.
+        reason: String,
+    },
     /// A device name that cannot be read.
     #[error(
         "\"{text}\" is not a device name: write backend, backend:index or backend:index/members (cpu, cuda:0, cpu:0/2)"

@@ -7,7 +7,7 @@ use crate::ops::{
     AddRmsNorm, Argmax, Argsort, Attention, Binary, BinaryKind, Broadcast, CacheWrite, Cast, Clamp,
     Collective, CollectiveKind, Concat, ConstData, Contiguous, CumSum, GatedDeltaNet, GetRows, Glu,
     GluInput, GluKind, L2Norm, LayerNorm, Leaf, LeafKind, MatMul, MatMulGlu, MatMulId, MatMulIdGlu,
-    Op, Permute, Reduce, ReduceKind, Reshape, RmsNorm, Rope, RouteExperts, Scale, SetRows, Slice,
+    Op, Permute, Reduce, ReduceKind, Reshape, RmsNorm, Rope, RouteExperts, Sample, Scale, SetRows, Slice,
     Softmax, SortOrder, SsmConv, Store, TopK, Unary, UnaryKind,
 };
 use crate::{DType, GraphError, Real, Shape, TensorDesc};
@@ -363,6 +363,12 @@ impl GraphBuilder {
     #[track_caller]
     pub fn argmax(&mut self, x: Value) -> One {
         self.one(Argmax, &[x])
+    }
+
+    /// [`Sample`]: the cursor after the choice.
+    #[track_caller]
+    pub fn sample(&mut self, cursor: Value, logits: Value, settings: Value, seeds: Value) -> One {
+        self.one(Sample, &[cursor, logits, settings, seeds])
     }
 
     /// Sum along `axis`, which stays with size 1.

@@ -17,6 +17,7 @@ mod operands;
 mod recurrent;
 mod reduce;
 mod rope;
+mod sample;
 mod select;
 mod softmax;
 mod split;
@@ -39,6 +40,7 @@ pub use operands::{Operand, Operands};
 pub use recurrent::{GatedDeltaNet, SsmConv};
 pub use reduce::{CumSum, Reduce, ReduceKind};
 pub use rope::{Rope, RopeMode, Yarn};
+pub use sample::Sample;
 pub use select::{Argmax, Argsort, SortOrder, TopK};
 pub use softmax::Softmax;
 pub use split::{SplitOperand, SplitRule};
@@ -235,6 +237,8 @@ ops! {
     Argsort,
     /// The position of the largest.
     Argmax,
+    /// The next token of each sequence, with its cursor moved on, in place.
+    Sample,
     /// Sum or mean along an axis.
     Reduce,
     /// Running sum along the last axis.

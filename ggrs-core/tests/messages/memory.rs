@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use ggrs_core::GraphBuilder;
 use ggrs_core::device::{Bindings, BufferUse, Device, Registry, Runner};
 use ggrs_core::plan::{PlanOptions, plan};
+use ggrs_core::{DeviceError, GraphBuilder};
 
 use crate::{F, input, null, shown};
 
@@ -118,5 +118,13 @@ fn device_names() {
     assert_eq!(
         shown(&registry.open("cuda:0").err().unwrap()),
         "no device \"cuda:0\"; available: "
+    );
+    let missing = DeviceError::Unavailable {
+        device: "cuda:0".to_owned(),
+        reason: "the driver sees no device".to_owned(),
+    };
+    assert_eq!(
+        shown(&missing),
+        "cuda:0 is not available: the driver sees no device"
     );
 }

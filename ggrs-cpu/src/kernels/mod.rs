@@ -18,5 +18,6 @@ pub(crate) mod rope;
 mod rope_angles;
 mod row_bytes;
 mod row_map;
+pub(crate) mod sample;
 pub(crate) mod select;
 pub(crate) mod softmax;

@@ -1,11 +1,14 @@
 //! The settings of a sampler and their ranges. Knows nothing of how they are applied.
 
+use ggrs_core::sampling::SampleSettings;
+
 use super::SamplerConfigError;
 
 /// How the next token is chosen. The default is greedy: the most probable token, always.
 ///
 /// The stages run in this order, as in llama.cpp, each on what the one before it left:
-/// 1. `repetition_penalty`, over the last `repetition_window` tokens;
+/// 1. `repetition_penalty`, `presence_penalty` and `frequency_penalty`, over the last
+///    `repetition_window` tokens;
 /// 2. `top_k`;
 /// 3. `top_p`, of the probabilities at temperature 1;
 /// 4. `min_p`, likewise;
@@ -29,6 +32,11 @@ pub struct SamplerConfig {
     /// Divides positive logits of recent tokens and multiplies negative ones; above 0. 1, the
     /// default, changes nothing.
     pub repetition_penalty: f32,
+    /// Taken from the logits of recent tokens. 0, the default, changes nothing.
+    pub presence_penalty: f32,
+    /// Taken from the logits of recent tokens for every time that they occur. 0, the default,
+    /// changes nothing.
+    pub frequency_penalty: f32,
     /// How many of the last accepted tokens count as recent; 64 by default.
     pub repetition_window: usize,
 }
@@ -41,6 +49,8 @@ impl Default for SamplerConfig {
             top_p: 1.0,
             min_p: 0.0,
             repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
             repetition_window: 64,
         }
     }
@@ -50,6 +60,7 @@ impl SamplerConfig {
     pub(super) fn check(&self) -> Result<(), SamplerConfigError> {
         let temperature = self.temperature;
         let penalty = self.repetition_penalty;
+        let (presence, frequency) = (self.presence_penalty, self.frequency_penalty);
         for (field, value, is_allowed, allowed) in [
             (
                 "temperature",
@@ -75,6 +86,18 @@ impl SamplerConfig {
                 penalty > 0.0 && penalty.is_finite(),
                 "a finite number above 0 (1 turns it off)",
             ),
+            (
+                "presence_penalty",
+                presence,
+                presence.is_finite(),
+                "a finite number (0 turns it off)",
+            ),
+            (
+                "frequency_penalty",
+                frequency,
+                frequency.is_finite(),
+                "a finite number (0 turns it off)",
+            ),
         ] {
             if !is_allowed {
                 return Err(SamplerConfigError::OutOfRange {
@@ -87,7 +110,17 @@ impl SamplerConfig {
         Ok(())
     }
 
-    pub(super) fn penalizes(&self) -> bool {
-        self.repetition_penalty != 1.0 && self.repetition_window > 0
+    /// The same as the op takes them.
+    pub(crate) fn settings(&self) -> SampleSettings {
+        SampleSettings {
+            temperature: self.temperature,
+            top_k: self.top_k as f32,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition: self.repetition_penalty,
+            presence: self.presence_penalty,
+            frequency: self.frequency_penalty,
+            window: self.repetition_window as f32,
+        }
     }
 }

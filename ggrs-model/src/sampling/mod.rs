@@ -1,10 +1,8 @@
 //! The choice of the next token from a model's logits: greedy, or random and reproducible. Knows
 //! no model and no text.
 
-mod candidates;
 mod config;
 mod error;
-mod exponential;
 mod sampler;
 
 pub use config::SamplerConfig;

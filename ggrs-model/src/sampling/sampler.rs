@@ -1,11 +1,9 @@
-//! The sampler: settings, a seeded generator and the recent tokens. Knows no model and no text.
+//! The sampler: settings, a seed with the draws so far, and the recent tokens. Knows no model and no text.
 
 use std::collections::VecDeque;
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use ggrs_core::sampling::{NoChoice, SampleSettings, choose, random};
 
-use super::candidates::{Candidate, best, draw, keep_min_p, keep_top_k, keep_top_p, weigh};
 use super::{SampleError, SamplerConfig, SamplerConfigError};
 use crate::tokenizer::TokenId;
 
@@ -24,11 +22,14 @@ use crate::tokenizer::TokenId;
 #[derive(Clone, Debug)]
 pub struct Sampler {
     config: SamplerConfig,
-    rng: ChaCha8Rng,
+    settings: SampleSettings,
+    seed: u64,
+    /// Tokens chosen so far.
+    n_draws: u32,
     /// The last accepted tokens, oldest first; empty if they don't count.
     recent: VecDeque<TokenId>,
     /// Kept between calls for its memory.
-    candidates: Vec<Candidate>,
+    keys: Vec<u64>,
 }
 
 impl Sampler {
@@ -39,10 +40,12 @@ impl Sampler {
     pub fn new(config: SamplerConfig, seed: u64) -> Result<Self, SamplerConfigError> {
         config.check()?;
         Ok(Self {
+            settings: config.settings(),
             config,
-            rng: ChaCha8Rng::seed_from_u64(seed),
+            seed,
+            n_draws: 0,
             recent: VecDeque::new(),
-            candidates: Vec::new(),
+            keys: Vec::new(),
         })
     }
 
@@ -52,80 +55,66 @@ impl Sampler {
     /// # Errors
     /// There is no logit, all are -inf, or one is NaN or +inf.
     pub fn sample(&mut self, logits: &[f32]) -> Result<TokenId, SampleError> {
-        if logits.is_empty() {
+        let n_logits = logits.len();
+        if n_logits == 0 {
             return Err(SampleError::NoLogits);
         }
-        for (id, &value) in (0..).zip(logits) {
-            if value.is_nan() || value == f32::INFINITY {
-                return Err(SampleError::BadLogit { id, value });
-            }
-        }
-        let candidates = &mut self.candidates;
-        candidates.clear();
-        candidates.extend(
-            (0..)
-                .zip(logits)
-                .map(|(id, &logit)| Candidate::new(id, f64::from(logit))),
-        );
-        let penalty = f64::from(self.config.repetition_penalty);
-        for &id in &self.recent {
-            let idx = id as usize;
-            let (Some(candidate), Some(&logit)) = (candidates.get_mut(idx), logits.get(idx)) else {
-                let n_logits = logits.len();
-                return Err(SampleError::AcceptedOutOfRange { id, n_logits });
-            };
-            // From the logit as given: a token that occurs twice is penalized once.
-            candidate.logit = penalized(f64::from(logit), penalty);
-        }
-        candidates.retain(|candidate| candidate.logit > f64::NEG_INFINITY);
-
-        let chosen = if self.config.temperature == 0.0 {
-            best(candidates)
-        } else {
-            narrow(candidates, &self.config);
-            weigh(candidates, f64::from(self.config.temperature));
-            // 53 bits are all that fit between 0 and 1 at equal distances.
-            let point = (self.rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
-            draw(candidates, point)
-        };
-        let n_logits = logits.len();
-        chosen
-            .map(|candidate| candidate.id)
-            .ok_or(SampleError::AllMasked { n_logits })
+        self.check_accepted(n_logits)?;
+        self.keys.resize(n_logits, 0);
+        let recent = self.recent.iter().map(|id| *id as i32);
+        let random = random(self.seed, self.n_draws);
+        let chosen = choose(logits, recent, &self.settings, random, &mut self.keys);
+        let chosen = chosen.map_err(|reason| match reason {
+            NoChoice::BadLogit(id) => SampleError::BadLogit {
+                id: id as TokenId,
+                value: logits.get(id).copied().unwrap_or(f32::NAN),
+            },
+            NoChoice::AllMasked => SampleError::AllMasked { n_logits },
+        })?;
+        self.n_draws = self.n_draws.wrapping_add(1);
+        Ok(chosen as TokenId)
     }
 
-    /// Tells the sampler that a token is now part of the text, for the repetition penalty. Tokens
+    /// Tells the sampler that a token is now part of the text, for the penalties. Tokens
     /// of the prompt count too if they are accepted.
     pub fn accept(&mut self, id: TokenId) {
-        if self.config.penalizes() {
+        if self.settings.penalise() {
             if self.recent.len() == self.config.repetition_window {
                 self.recent.pop_front();
             }
             self.recent.push_back(id);
         }
     }
-}
 
-fn penalized(logit: f64, penalty: f64) -> f64 {
-    if logit > 0.0 {
-        logit / penalty
-    } else {
-        logit * penalty
+    /// Accepts a token that a device chose for it.
+    pub(crate) fn accept_drawn(&mut self, id: TokenId) {
+        self.n_draws = self.n_draws.wrapping_add(1);
+        self.accept(id);
     }
-}
 
-/// Stages 2 to 4 of [`SamplerConfig`].
-fn narrow(candidates: &mut Vec<Candidate>, config: &SamplerConfig) {
-    if config.top_k > 0 {
-        keep_top_k(candidates, config.top_k);
+    /// Are all accepted tokens below `n_vocab`?
+    pub(crate) fn check_accepted(&self, n_vocab: usize) -> Result<(), SampleError> {
+        match self.recent.iter().find(|id| **id as usize >= n_vocab) {
+            Some(&id) => Err(SampleError::AcceptedOutOfRange {
+                id,
+                n_logits: n_vocab,
+            }),
+            None => Ok(()),
+        }
     }
-    if config.top_p < 1.0 || config.min_p > 0.0 {
-        weigh(candidates, 1.0);
+
+    /// The settings as a device takes them.
+    pub(crate) const fn settings(&self) -> &SampleSettings {
+        &self.settings
     }
-    if config.top_p < 1.0 {
-        keep_top_p(candidates, f64::from(config.top_p));
+
+    /// The seed, and the tokens chosen so far.
+    pub(crate) const fn draws(&self) -> (u64, u32) {
+        (self.seed, self.n_draws)
     }
-    if config.min_p > 0.0 {
-        keep_min_p(candidates, f64::from(config.min_p));
+
+    /// The accepted tokens that count, the last one first.
+    pub(crate) fn recent(&self) -> impl Iterator<Item = TokenId> {
+        self.recent.iter().rev().copied()
     }
 }

@@ -72,7 +72,9 @@ pub(crate) fn collective(op: &Collective, request: &Request<'_>) -> Result<Choic
         CollectiveKind::AllGather { axis } => {
             let parts = parts(op, request, axis).ok_or_else(refusal)?;
             let reason = "members write into each other's mailboxes inside the run";
-            Choice::new("all_gather/peers", reason, move |args| gather(group, parts, axis, args))
+            Choice::new("all_gather/peers", reason, move |args| {
+                gather(group, parts, axis, args)
+            })
         }
         CollectiveKind::ReduceScatter { .. } => return Err(refusal()),
     };
@@ -92,7 +94,13 @@ fn copy(args: &Args<'_>) -> Vec<Launch> {
     };
     let blocks = bytes.div_ceil(16 * u64::from(COPY_THREADS)).min(4096);
     let module = ModuleKey::plain("collective");
-    vec![Launch::new(module, "copy", blocks as u32, COPY_THREADS, &params)]
+    vec![Launch::new(
+        module,
+        "copy",
+        blocks as u32,
+        COPY_THREADS,
+        &params,
+    )]
 }
 
 fn reduce(group: PeerGroup, request: &Request<'_>) -> Choice {
@@ -169,7 +177,13 @@ fn gather(group: PeerGroup, (start, len): Parts, axis: usize, args: &Args<'_>) -
     let blocks = out.elems().div_ceil(u64::from(STAGED_THREADS) * 4);
     let blocks = blocks.clamp(1, 32) as u32;
     let module = ModuleKey::plain("peer");
-    vec![Launch::new(module, "all_gather_staged", blocks, STAGED_THREADS, &params)]
+    vec![Launch::new(
+        module,
+        "all_gather_staged",
+        blocks,
+        STAGED_THREADS,
+        &params,
+    )]
 }
 
 pub(crate) fn modules() -> Vec<ModuleKey> {

@@ -14,5 +14,6 @@ pub(crate) mod product;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod rope;
+pub(crate) mod sample;
 pub(crate) mod select;
 pub(crate) mod softmax;

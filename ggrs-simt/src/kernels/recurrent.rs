@@ -59,7 +59,13 @@ pub(crate) fn ssm_conv(request: &Request<'_>) -> Result<Choice, Unsupported> {
             };
             let elems = args.output(0).elems();
             let blocks = elems.div_ceil(u64::from(CONV_THREADS)).min(1 << 20) as u32;
-            vec![Launch::new(module(), "conv_each", blocks, CONV_THREADS, &params)]
+            vec![Launch::new(
+                module(),
+                "conv_each",
+                blocks,
+                CONV_THREADS,
+                &params,
+            )]
         }));
     }
     let reason = "tiles of channels by tokens, in F32";
@@ -127,19 +133,31 @@ pub(crate) fn gated_delta_net(
         scale: (1.0 / (width as f64).sqrt()) as f32,
     };
     let module = || ModuleKey::plain("gated_delta_net");
-    let in_registers = DELTA_WIDTHS.iter().find(|(most, ..)| width <= *most as usize);
+    let in_registers = DELTA_WIDTHS
+        .iter()
+        .find(|(most, ..)| width <= *most as usize);
     if let Some(&(_, narrow, wide)) = in_registers {
         let kernel = if is_wide { wide } else { narrow };
         let reason = "rows of the states in registers through all tokens";
-        return Ok(Choice::new("gated_delta_net/registers", reason, move |args| {
-            let params = params(args);
-            if params.v.elems() == 0 {
-                return Vec::new();
-            }
-            let [_, batch, _, heads, width] = params.v.size.map(i32::unsigned_abs);
-            let blocks = batch * heads * width.div_ceil(DELTA_ROWS);
-            vec![Launch::new(module(), kernel, blocks, DELTA_THREADS, &params)]
-        }));
+        return Ok(Choice::new(
+            "gated_delta_net/registers",
+            reason,
+            move |args| {
+                let params = params(args);
+                if params.v.elems() == 0 {
+                    return Vec::new();
+                }
+                let [_, batch, _, heads, width] = params.v.size.map(i32::unsigned_abs);
+                let blocks = batch * heads * width.div_ceil(DELTA_ROWS);
+                vec![Launch::new(
+                    module(),
+                    kernel,
+                    blocks,
+                    DELTA_THREADS,
+                    &params,
+                )]
+            },
+        ));
     }
     let warp = request.facts.warp.max(1);
     let warps = ANY_THREADS / warp;

@@ -308,7 +308,12 @@ pub(crate) fn argmax(request: &Request<'_>) -> Result<Choice, Unsupported> {
             is_last: (n_parts == 1).into(),
             ..SelectParams::new(args)
         };
-        let mut all = vec![launch("argmax_parts", rows * n_parts, ARGMAX_THREADS, &parts)];
+        let mut all = vec![launch(
+            "argmax_parts",
+            rows * n_parts,
+            ARGMAX_THREADS,
+            &parts,
+        )];
         if n_parts > 1 {
             let finish = SelectParams {
                 from: args.scratch.0,
@@ -337,7 +342,11 @@ pub(crate) fn route_experts(
     let (variant, kernel, reason) = match n_experts.div_ceil(warp as usize) {
         0..=4 => ("warp", "route_4", "one warp per token, logits in registers"),
         5..=8 => ("warp", "route_8", "one warp per token, logits in registers"),
-        _ => ("stream", "route_any", "one warp per token, logits read for every choice"),
+        _ => (
+            "stream",
+            "route_any",
+            "one warp per token, logits read for every choice",
+        ),
     };
     let (n_used, scale) = (i32::try_from(op.n_used).unwrap_or(i32::MAX), op.scale.0);
     let (is_sigmoid, normalises) = (op.gating == Gating::Sigmoid, op.normalise);

@@ -3,6 +3,7 @@
 //! Each file recognises one sequence of steps and says which launches do it. A stage is found when a plan is made and
 //! again when it is compiled, by the same pure function.
 
+mod qk_prep;
 mod walk;
 
 use std::borrow::Cow;
@@ -11,7 +12,7 @@ use std::ops::Range;
 use ggrs_core::device::{Fusion, FusionRequest, Precision, Route};
 
 use crate::driver::{DevicePtr, Facts};
-use crate::kernel::{Args, FaultKind, Launch};
+use crate::kernel::{Args, FaultKind, Launch, ModuleKey};
 use crate::params::FaultCell;
 
 pub(crate) use walk::Walk;
@@ -85,7 +86,12 @@ impl Stage {
 type Find = fn(&Walk<'_>, usize) -> Option<Stage>;
 
 /// The recognisers, in the order in which they are tried.
-const FINDERS: &[Find] = &[];
+const FINDERS: &[Find] = &[qk_prep::find];
+
+/// Every module that stages can ask for.
+pub(crate) fn modules() -> Vec<ModuleKey> {
+    qk_prep::modules()
+}
 
 /// The stages of a plan's steps, in order and apart from each other. Exact plans have none: they are what others are
 /// judged by.

@@ -7,7 +7,7 @@ use ggrs_core::ops::{
     Collective, CollectiveKind, Concat, ConstData, Contiguous, CumSum, GatedDeltaNet, Gating,
     GetRows, Glu, GluInput, GluKind, L2Norm, LayerNorm, Leaf, LeafKind, MatMul, MatMulGlu,
     MatMulId, MatMulIdGlu, Op, Permute, Reduce, ReduceKind, Reshape, RmsNorm, Rope, RopeMode,
-    RouteExperts, Scale, SetRows, Slice, Softmax, SortOrder, SsmConv, Store, TopK, Unary,
+    RouteExperts, Sample, Scale, SetRows, Slice, Softmax, SortOrder, SsmConv, Store, TopK, Unary,
     UnaryKind, Visibility, Yarn,
 };
 use ggrs_core::{DType, Real, Shape, TensorDesc};
@@ -71,7 +71,7 @@ fn samples() -> Vec<Op> {
         scale: one,
     };
     let swiglu = GluKind::Swiglu;
-    ops.extend::<[Op; 31]>([
+    ops.extend::<[Op; 32]>([
         Reshape {
             shape: shape.clone(),
         }
@@ -130,6 +130,7 @@ fn samples() -> Vec<Op> {
         }
         .into(),
         Argmax.into(),
+        Sample.into(),
         CumSum.into(),
         attention.into(),
         SsmConv.into(),

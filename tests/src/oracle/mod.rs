@@ -19,6 +19,7 @@ mod reduce;
 mod rope;
 mod route;
 mod rows;
+mod sample;
 mod scalar;
 mod softmax;
 mod ssm_conv;
@@ -38,6 +39,7 @@ pub use reduce::{cumsum, mean, sum};
 pub use rope::{RopeMode, RopeParams, rope};
 pub use route::{Gating, route_experts};
 pub use rows::{Pages, cache_write, get_rows, set_rows, zeros_around};
+pub use sample::sample;
 pub use scalar::{
     bf16_from_bits, cast, decode_ints, encode_floats, encode_ints, f16_from_bits, round_to,
 };

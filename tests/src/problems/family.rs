@@ -4,7 +4,7 @@ use proptest::strategy::{BoxedStrategy, Strategy};
 
 use super::{
     attention, cache, collective, elementwise, experts, glu, leaf, matmul, movement, norm,
-    recurrent, reduce, rope, router, select, softmax, view,
+    recurrent, reduce, rope, router, sample, select, softmax, view,
 };
 use crate::problem::Problem;
 
@@ -61,6 +61,7 @@ pub fn of(stem: &str) -> Option<Family> {
         experts::family,
         router::family,
         select::family,
+        sample::family,
         reduce::family,
         attention::family,
         recurrent::family,

@@ -19,6 +19,7 @@ mod recurrent;
 mod reduce;
 mod rope;
 mod router;
+mod sample;
 mod select;
 mod softmax;
 mod strategies;

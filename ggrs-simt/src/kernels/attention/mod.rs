@@ -4,18 +4,21 @@
 //! find nothing to do end at once. Where there are few tokens, their keys are split over many blocks, and a second
 //! launch puts the splits together.
 
+mod matrix;
 mod params;
 
-use ggrs_core::Unsupported;
 use ggrs_core::ops::{Attention, Visibility};
+use ggrs_core::{DType, Unsupported};
 
 use self::params::{AttentionParams, Sizes, Splits};
-use crate::kernel::{Choice, FaultKind, Launch, ModuleKey, Request};
+use crate::kernel::{Args, Choice, FaultKind, Launch, ModuleKey, Request};
 
 /// `softmax(scale * q k^T + ..) v` with grouped heads.
 pub(crate) fn attention(op: &Attention, request: &Request<'_>) -> Result<Choice, Unsupported> {
     let sizes = Sizes::of(op, request);
-    Ok(with_faults(generic(op, request, sizes), op, request))
+    let choice =
+        matrix::matrix(op, request, sizes).unwrap_or_else(|why| generic(op, request, sizes, why));
+    Ok(with_faults(choice, op, request))
 }
 
 /// What a paged cache may find wrong, in the order of the parameter block.
@@ -41,12 +44,12 @@ fn with_faults(choice: Choice, op: &Attention, request: &Request<'_>) -> Choice 
 const GENERIC_THREADS: u32 = 128;
 
 /// Everything, in F32.
-fn generic(op: &Attention, request: &Request<'_>, sizes: Sizes) -> Choice {
+fn generic(op: &Attention, request: &Request<'_>, sizes: Sizes, why: &str) -> Choice {
     let wanted = 4 * request.facts.n_multiprocessors as usize;
-    let splits = Splits::for_blocks(wanted, sizes.rows(), sizes.reach, 256);
-    let reason = format!("a block for each head of each token, keys in up to {} parts", splits.count);
+    let splits = Splits::for_blocks(wanted, sizes.rows(), sizes.reach);
+    let reason = format!("{why}; keys in up to {} parts", splits.0);
     let op = op.clone();
-    let build = move |args: &crate::kernel::Args<'_>| {
+    let build = move |args: &Args<'_>| {
         if args.output(0).elems() == 0 {
             return vec![];
         }
@@ -54,7 +57,7 @@ fn generic(op: &Attention, request: &Request<'_>, sizes: Sizes) -> Choice {
         let module = ModuleKey::plain("attention_generic");
         let rows = sizes.rows() as u32;
         let parts = Launch::new(module, "attention_generic", rows, GENERIC_THREADS, &p)
-            .deep(splits.count as u32, 1);
+            .deep(splits.0 as u32, 1);
         let mut launches = vec![parts];
         launches.extend(combine(splits, &sizes, &p));
         launches
@@ -69,14 +72,27 @@ const COMBINE_THREADS: u32 = 128;
 fn combine(splits: Splits, sizes: &Sizes, p: &AttentionParams) -> Option<Launch> {
     let module = ModuleKey::plain("attention_combine");
     let rows = sizes.rows() as u32;
-    (splits.count > 1)
-        .then(|| Launch::new(module, "attention_combine", rows, COMBINE_THREADS, p))
+    (splits.0 > 1).then(|| Launch::new(module, "attention_combine", rows, COMBINE_THREADS, p))
+}
+
+/// A build of a kernel for matrix units.
+fn matrix_module(file: &'static str, width: usize, dtype: DType) -> ModuleKey {
+    ModuleKey::plain(file)
+        .with("HEAD", width.to_string())
+        .with("KV", dtype.name())
 }
 
 /// Modules of all kernels of attention.
 pub(crate) fn modules() -> Vec<ModuleKey> {
-    vec![
+    let mut modules = vec![
         ModuleKey::plain("attention_generic"),
         ModuleKey::plain("attention_combine"),
-    ]
+    ];
+    for width in matrix::WIDTHS {
+        for dtype in matrix::DTYPES {
+            modules.push(matrix_module("attention_decode", width, dtype));
+            modules.push(matrix_module("attention_prefill", width, dtype));
+        }
+    }
+    modules
 }

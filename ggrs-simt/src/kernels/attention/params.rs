@@ -36,7 +36,7 @@ pub(super) struct AttentionParams {
     window: i32,
     group: i32,
     n_splits: i32,
-    split_unit: i32,
+    unused: i32,
 }
 
 const _: () = assert!(size_of::<AttentionParams>() == 592);
@@ -92,38 +92,30 @@ impl Sizes {
     }
 }
 
-/// How many splits of the keys there are at most, and what each is a multiple of.
+/// How many splits of the keys there is room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Splits {
-    pub(super) count: usize,
-    pub(super) unit: usize,
-}
+pub(super) struct Splits(pub(super) usize);
 
 /// What `attention_combine` has room for.
 const MAX_SPLITS: usize = 256;
 
-impl Splits {
-    /// No split.
-    pub(super) const fn whole(unit: usize) -> Self {
-        Self { count: 1, unit }
-    }
+/// `KEYS_AT_A_TIME`: a split has at least so many.
+const KEYS_AT_A_TIME: usize = 128;
 
-    /// As many as it takes for so many blocks, where `pieces` blocks do for one split; none without keys.
-    pub(super) fn for_blocks(wanted: usize, pieces: usize, reach: usize, unit: usize) -> Self {
+impl Splits {
+    /// As many as it takes for so many blocks, where `pieces` blocks do for one split.
+    pub(super) fn for_blocks(wanted: usize, pieces: usize, reach: usize) -> Self {
         let count = wanted.checked_div(pieces).unwrap_or(1);
-        let most = reach.div_ceil(unit).clamp(1, MAX_SPLITS);
-        Self {
-            count: count.clamp(1, most),
-            unit,
-        }
+        let most = reach.div_ceil(KEYS_AT_A_TIME).clamp(1, MAX_SPLITS);
+        Self(count.clamp(1, most))
     }
 
     /// Bytes of the largest scores and sums of weights, and of those with the sums of values.
     pub(super) const fn bytes(self, sizes: &Sizes) -> (u64, u64) {
-        if self.count == 1 {
+        if self.0 == 1 {
             return (0, 0);
         }
-        let rows = (sizes.rows() as u64).saturating_mul(self.count as u64);
+        let rows = (sizes.rows() as u64).saturating_mul(self.0 as u64);
         let stats = rows.saturating_mul(8).next_multiple_of(256);
         let sums = rows.saturating_mul(4 * sizes.value_width as u64);
         (stats, stats.saturating_add(sums))
@@ -164,7 +156,7 @@ impl AttentionParams {
                 p.faults = [args.cell(0), args.cell(1), args.cell(2)];
             }
         }
-        (p.n_splits, p.split_unit) = (number(splits.count), number(splits.unit));
+        p.n_splits = number(splits.0);
         let (stats, _) = splits.bytes(sizes);
         let DevicePtr(scratch) = args.scratch;
         (p.partial_stats, p.partial_sums) = (scratch, scratch.wrapping_add(stats));

@@ -14,7 +14,7 @@ use crate::planes::Planes;
 const FILE: &str = "matvec";
 const THREADS: u32 = 256;
 /// Threads that a multiprocessor should have before they get more than one unit of a row each.
-const THREADS_PER_MULTIPROCESSOR: u64 = 1024;
+const THREADS_PER_MULTIPROCESSOR: u64 = 512;
 /// Formats whose blocks are read by eight lanes need as many.
 const MIN_LANES: u64 = 8;
 /// Blocks along y.
@@ -34,7 +34,7 @@ struct Matvec {
     fault: FaultCell,
     m: i32,
     n: i32,
-    lanes: i32,
+    lane_bits: i32,
     glu: i32,
     n_used: i32,
     x_per_token: i32,
@@ -62,7 +62,8 @@ pub(crate) const fn unit_elems(dtype: DType) -> u64 {
 pub(crate) fn lanes(dtype: DType, k: u64, n_rows: u64, n_multiprocessors: u32) -> u32 {
     let units = k / unit_elems(dtype);
     let threads = u64::from(n_multiprocessors) * THREADS_PER_MULTIPROCESSOR;
-    let each = (units.saturating_mul(n_rows) / threads.max(1)).clamp(1, 8);
+    let all = units.saturating_mul(n_rows);
+    let each = (all.saturating_add(threads / 2) / threads.max(1)).clamp(1, 8);
     let lanes = (units / each).max(1).next_power_of_two();
     lanes.clamp(MIN_LANES, u64::from(THREADS)) as u32
 }
@@ -208,7 +209,7 @@ fn launches(form: &Form, dtype: DType, n_multiprocessors: u32, args: &Args<'_>) 
     };
     let by_id = form.experts.is_some();
     let n_shares = if by_id { out.rows() } else { 1 };
-    let n_rows = u64::from(out.width()) * n_weights as u64 * n_shares;
+    let n_rows = u64::from(out.width()) * n_shares;
     let lanes = lanes(dtype, u64::from(x.width()), n_rows, n_multiprocessors);
     let [.., tokens, n_used, _] = out.size;
     let [.., id_token, id_choice] = ids.stride;
@@ -224,7 +225,7 @@ fn launches(form: &Form, dtype: DType, n_multiprocessors: u32, args: &Args<'_>) 
         fault: args.cell(0),
         m: out.width().cast_signed(),
         n: if by_id { tokens } else { int(x.rows() as usize) },
-        lanes: lanes.cast_signed(),
+        lane_bits: lanes.trailing_zeros().cast_signed(),
         glu: form.glu.map_or(0, glu_number),
         n_used,
         x_per_token,

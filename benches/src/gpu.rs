@@ -1,0 +1,143 @@
+//! Timing by the device itself: a problem many times over in one recording, and the roof it is compared with.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use ggrs_core::DType;
+use ggrs_core::GraphError;
+use ggrs_core::device::{Device, KernelTime, Precision, Runner};
+use ggrs_core::ops::Contiguous;
+use ggrs_core::passes::PassSet;
+use ggrs_core::plan::{PlanOptions, plan};
+use ggrs_tests::conformance::{Trial, try_problem};
+use ggrs_tests::problem::{Posed, Problem, Scene, operand, pose};
+
+use crate::Work;
+use crate::prepared::{bind, leaf};
+use crate::rotated::rotated;
+
+/// What copies of a problem hold together, at least: several times the caches of any GPU.
+const ROTATED_BYTES: f64 = 300e6;
+
+/// Copies at most: beyond, only the recording grows.
+const MAX_COPIES: usize = 48;
+
+/// What a GPU can do.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuRoof {
+    /// Bytes per second of a large copy, counting those read and those written.
+    pub bytes_per_second: f64,
+}
+
+/// A copy of so many values.
+#[derive(Clone, Debug)]
+struct Copied(usize);
+
+impl Problem for Copied {
+    fn stem(&self) -> &'static str {
+        "contiguous"
+    }
+
+    fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
+        let x = scene.state(&operand(DType::F32, [self.0])).normals(1.0)?;
+        scene.push(Contiguous, &[&x]).map(|_| ())
+    }
+}
+
+impl GpuRoof {
+    /// Measures it.
+    ///
+    /// # Errors
+    /// The device fails, or cannot tell times.
+    pub fn measure(device: &dyn Device) -> Result<Self, Box<dyn Error>> {
+        let posed = rotated(&pose(&Copied(16 << 20), false)?, 8)?;
+        let (seconds, work, _) = time(device, &posed)?;
+        Ok(Self {
+            bytes_per_second: work.bytes / seconds,
+        })
+    }
+}
+
+/// One problem, timed.
+pub struct GpuTimed {
+    seconds: f64,
+    work: Work,
+    n_launches: usize,
+    kernel: String,
+}
+
+impl GpuTimed {
+    /// A line of the report.
+    pub fn line(&self, name: &str, roof: &GpuRoof) -> String {
+        let bytes = self.work.bytes / self.seconds;
+        format!(
+            "{name:44} {:9.2} us {:8.1} GB/s = {:5.1}% of a copy {:8.2} TFLOP/s  {} launches, {}",
+            self.seconds * 1e6,
+            bytes / 1e9,
+            100.0 * bytes / roof.bytes_per_second,
+            self.work.flops / self.seconds / 1e12,
+            self.n_launches,
+            self.kernel
+        )
+    }
+}
+
+/// Checks the kernel on the small problem against the oracle, then times the large one.
+///
+/// # Errors
+/// The small problem fails or is refused, or the large one cannot be run.
+pub fn time_on_gpu(
+    device: &dyn Device,
+    small: &dyn Problem,
+    large: &dyn Problem,
+) -> Result<GpuTimed, Box<dyn Error>> {
+    match try_problem(&pose(small, true)?, device, &options()) {
+        Ok(Trial::Passed(_)) => {}
+        Ok(Trial::Refused(why)) => return Err(format!("{small:?} is refused: {why}").into()),
+        Err(failure) => return Err(format!("{small:?} is wrong: {failure:?}").into()),
+    }
+    let posed = pose(large, false)?;
+    let one = plan(&posed.graph, device, &options())?.cost();
+    let copies = (ROTATED_BYTES / one.bytes.max(1.0)).ceil().max(3.0);
+    let copies = (copies as usize).min(MAX_COPIES);
+    let (seconds, work, times) = time(device, &rotated(&posed, copies)?)?;
+    let n = copies as f64;
+    let slowest = times.first().map(|t| t.kernel.clone());
+    Ok(GpuTimed {
+        seconds: seconds / n,
+        work: Work {
+            flops: work.flops / n,
+            bytes: work.bytes / n,
+        },
+        n_launches: times.iter().map(|t| t.n_launches).sum::<usize>() / copies,
+        kernel: slowest.unwrap_or_default(),
+    })
+}
+
+fn options() -> PlanOptions {
+    PlanOptions {
+        precision: Precision::Fast,
+        passes: PassSet::none(),
+        collectives: None,
+    }
+}
+
+/// Seconds of one run, its work, and which kernels took them.
+fn time(device: &dyn Device, posed: &Posed) -> Result<(f64, Work, Vec<KernelTime>), Box<dyn Error>> {
+    let plan = Arc::new(plan(&posed.graph, device, &options())?);
+    let mut runner = Runner::new(device, &plan, &bind(posed, device, &plan)?)?;
+    for slot in &plan.inputs {
+        runner.set(&slot.name, &leaf(posed, &slot.name)?.bytes)?;
+    }
+    runner.run()?;
+    let times = runner.executable().profile()?;
+    if times.is_empty() {
+        return Err("the device cannot tell where time goes".into());
+    }
+    let cost = plan.cost();
+    let work = Work {
+        flops: cost.flops,
+        bytes: cost.bytes,
+    };
+    Ok((times.iter().map(|t| t.seconds).sum(), work, times))
+}

@@ -1,0 +1,118 @@
+// Products of many activations by matrix units: what a block is to compute. Tiles are 128 rows of weights (with a gated
+// unit: 64 of gate and 64 of up, in turns of 8) times N_TILE activations.
+
+#include "tile_decode.cuh"
+#include "gate.cuh"
+
+#define TILE_ROWS 128
+
+// Where 16 bytes of a row of 128 lie: rows below each other use different banks.
+DEVICE int swizzled(int row, int chunk) { return row * 128 + ((chunk ^ (row & 7)) << 4); }
+
+// A run of the pairs sorted by expert, all of one: made by moe_sort.cu.
+struct Tile {
+    // Place among the experts that are held; -1: elsewhere, results are zeros.
+    i32 expert;
+    i32 first;
+    // 0: nothing to do.
+    i32 count;
+    i32 pad;
+};
+
+// `Gemm` of gemm/params.rs.
+struct Gemm {
+    // Weights twice, or gate and up. Of scalars, the address is the first plane's.
+    Planes planes[2];
+    // Converted activations: rows of k.
+    const u16* x;
+    // Rows of m.
+    float* out;
+    // By expert: runs of pairs, and the pairs. A pair is a row of the result. Dense: null.
+    const Tile* tiles;
+    const i32* pairs;
+    // Blocks from a row of weights to the next, and from an expert to the next.
+    u32 row_blocks[2];
+    u32 expert_blocks[2];
+    i32 m;
+    i32 k;
+    // Dense: activations.
+    i32 n;
+    // By expert: pairs that share a row of x.
+    i32 pairs_per_row;
+    i32 is_gated;
+    i32 glu;
+};
+static_assert(sizeof(Gemm) == 168, "Gemm of gemm/params.rs");
+
+struct Task {
+    Tile tile;
+    // Which 128 rows.
+    i32 rows;
+};
+
+// Dense: blocks that run together share weights and activations alike, 16 tiles of rows in a band.
+DEVICE Task task_of(const Gemm& p, int n_tile) {
+    int rows_of_result = p.is_gated ? TILE_ROWS / 2 : TILE_ROWS;
+    int row_tiles = (p.m + rows_of_result - 1) / rows_of_result;
+    int block = blockIdx.x;
+    Task task;
+    if (p.tiles) {
+        task.rows = block % row_tiles;
+        task.tile = p.tiles[block / row_tiles];
+        return task;
+    }
+    const int BAND = 16;
+    int column_tiles = (p.n + n_tile - 1) / n_tile;
+    int band = block / (BAND * column_tiles), in_band = block % (BAND * column_tiles);
+    int height = row_tiles - band * BAND < BAND ? row_tiles - band * BAND : BAND;
+    task.rows = band * BAND + in_band % height;
+    int first = in_band / height * n_tile;
+    task.tile = {0, first, p.n - first < n_tile ? p.n - first : n_tile, 0};
+    return task;
+}
+
+// First block of row `row` of the tile; rows past the last are the last.
+DEVICE u32 weight_row(const Gemm& p, const Task& task, int row) {
+    int which = row >> 3 & 1, at = task.rows * TILE_ROWS + row;
+    if (p.is_gated) at = task.rows * (TILE_ROWS / 2) + (row >> 4) * 8 + (row & 7);
+    if (at >= p.m) at = p.m - 1;
+    return (u32)task.tile.expert * p.expert_blocks[which] + (u32)at * p.row_blocks[which];
+}
+
+// The row of x of activation `i` of the tile; those past the last are the last.
+DEVICE u32 activation_row(const Gemm& p, const Tile& tile, int i) {
+    int at = tile.first + (i < tile.count ? i : tile.count - 1);
+    return (u32)(p.tiles ? p.pairs[at] / p.pairs_per_row : at);
+}
+
+// The row of the result of activation `i` of the tile.
+DEVICE float* result_row(const Gemm& p, const Tile& tile, int i) {
+    int at = tile.first + i;
+    return p.out + (i64)(p.tiles ? p.pairs[at] : at) * p.m;
+}
+
+// Pairs whose expert is elsewhere.
+DEVICE void clear_tile(const Gemm& p, const Task& task, int n_threads) {
+    int height = p.is_gated ? TILE_ROWS / 2 : TILE_ROWS, first = task.rows * height;
+    for (int i = threadIdx.x; i < task.tile.count * height; i += n_threads) {
+        int row = first + i % height;
+        if (row < p.m) result_row(p, task.tile, i / height)[row] = 0.0f;
+    }
+}
+
+// One fragment of sums, 16 rows of the tile from `row` on, times columns 2 t and 2 t + 1 from `column` on. In a gated
+// unit, a lane's rows are the same row of gate and up.
+DEVICE void store_sums(const Gemm& p, const Task& task, int row, int column, const float (&sums)[4]) {
+    for (int i = 0; i < 2; i++) {
+        if (column + i >= task.tile.count) return;
+        float* out = result_row(p, task.tile, column + i);
+        if (p.is_gated) {
+            int at = task.rows * (TILE_ROWS / 2) + (row >> 4) * 8 + (row & 7);
+            if (at < p.m) out[at] = glu_gate(p.glu, sums[i]) * sums[2 + i];
+        } else {
+            int at = task.rows * TILE_ROWS + row;
+            if (at < p.m) out[at] = sums[i];
+            if (at + 8 < p.m) out[at + 8] = sums[2 + i];
+        }
+    }
+}

@@ -1,0 +1,9 @@
+// Converts the activations of a product by matrix units.
+
+#include "gemm_rows.cuh"
+
+KERNEL(convert_activations, ActivationRows, 256, 4) {
+    WAIT();
+    TRIGGER();
+    convert_rows(p, (i64)blockIdx.x * blockDim.x + threadIdx.x, (i64)gridDim.x * blockDim.x);
+}

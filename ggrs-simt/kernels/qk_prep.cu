@@ -1,0 +1,100 @@
+// What happens to queries, keys and values between their products and attention, in one launch: per-head RMS norm and
+// rotation of queries and keys (pairs i and i + D/2), keys and values written to a paged cache.
+
+#include "rope_angle.cuh"
+
+#define MAX_PAIRS 128
+
+// `QkPrep` of stages/qk_prep.rs. q, k, v and q_out are gapless F32 rows of heads; D and Dv are multiples of 2.
+struct QkPrep {
+    const float* q;
+    const float* k;
+    const float* v;
+    float* q_out;
+    const float* q_weight;
+    const float* k_weight;
+    const i32* positions;
+    const i32* slots;
+    const i32* table;
+    u8* k_cache;
+    u8* v_cache;
+    FaultCell bad_position[2];
+    FaultCell bad_slot[2];
+    FaultCell bad_page[2];
+    double frequency[MAX_PAIRS];
+    float eps;
+    i32 n_tokens;
+    i32 n_heads;
+    i32 n_kv_heads;
+    i32 width;
+    i32 value_width;
+    i32 cache_dtype;
+    i32 block;
+    i32 n_slots;
+    i32 n_blocks;
+    i32 n_cells;
+    i32 pad;
+};
+static_assert(sizeof(QkPrep) == 1256, "QkPrep of stages/qk_prep.rs");
+
+// The cell of a token, or -1: for padding, and for what is out of range, which the writer of keys and of values reports.
+DEVICE i64 cell_of(const QkPrep& p, i32 token, i32 which, bool reports) {
+    i32 slot = p.slots[token], position = p.positions[token];
+    if (slot < 0) return -1;
+    if (slot >= p.n_slots) {
+        if (reports) report_fault(p.bad_slot[which], token, slot);
+        return -1;
+    }
+    if (position < 0 || position >= p.n_blocks * p.block) {
+        if (reports) report_fault(p.bad_position[which], token, position);
+        return -1;
+    }
+    i32 page = p.table[slot * p.n_blocks + position / p.block];
+    i64 cell = (i64)page * p.block + position % p.block;
+    if (page < 0 || cell >= p.n_cells) {
+        if (reports) report_fault(p.bad_page[which], slot, page);
+        return -1;
+    }
+    return cell;
+}
+
+// One warp per head of a token: queries, then keys, then values.
+KERNEL(qk_prep, QkPrep, 128, 4) {
+    WAIT();
+    TRIGGER();
+    i32 per_token = p.n_heads + 2 * p.n_kv_heads;
+    i32 unit = blockIdx.x * N_WARPS + WARP_ID;
+    i32 token = unit / per_token, head = unit % per_token;
+    if (token >= p.n_tokens) return;
+    if (head >= p.n_heads + p.n_kv_heads) {
+        head -= p.n_heads + p.n_kv_heads;
+        i64 cell = cell_of(p, token, 1, head == 0 && LANE == 0);
+        if (cell < 0) return;
+        const float* v = p.v + ((i64)token * p.n_kv_heads + head) * p.value_width;
+        i64 at = (cell * p.n_kv_heads + head) * p.value_width;
+        for (int i = LANE; i < p.value_width; i += WARP) store_float(p.v_cache, p.cache_dtype, at + i, v[i]);
+        return;
+    }
+    bool is_key = head >= p.n_heads;
+    if (is_key) head -= p.n_heads;
+    const float* x = is_key ? p.k + ((i64)token * p.n_kv_heads + head) * p.width
+                            : p.q + ((i64)token * p.n_heads + head) * p.width;
+    const float* weight = is_key ? p.k_weight : p.q_weight;
+    float squares = 0;
+    for (int i = LANE; i < p.width; i += WARP) squares += x[i] * x[i];
+    double mean = warp_sum((double)squares) / p.width;
+    float factor = (float)(1.0 / sqrt(mean + (double)p.eps));
+    i64 cell = is_key ? cell_of(p, token, 0, head == 0 && LANE == 0) : 0;
+    if (cell < 0) return;
+    i64 at = is_key ? (cell * p.n_kv_heads + head) * p.width : ((i64)token * p.n_heads + head) * p.width;
+    u8* out = is_key ? p.k_cache : (u8*)p.q_out;
+    i32 dtype = is_key ? p.cache_dtype : F32;
+    i32 half = p.width / 2, position = p.positions[token];
+    for (int i = LANE; i < half; i += WARP) {
+        float cosine, sine;
+        rope_angle((double)position * p.frequency[i], cosine, sine);
+        float a = factor * x[i] * weight[i], b = factor * x[i + half] * weight[i + half];
+        store_float(out, dtype, at + i, a * cosine - b * sine);
+        store_float(out, dtype, at + i + half, a * sine + b * cosine);
+    }
+}

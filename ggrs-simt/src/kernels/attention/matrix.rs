@@ -1,0 +1,186 @@
+//! Attention over paged caches on matrix units: one kernel for a few tokens, one for many.
+
+use ggrs_core::ops::{Attention, Visibility};
+use ggrs_core::{DType, TensorDesc};
+
+use super::params::{AttentionParams, Sizes, Splits};
+use super::{combine, matrix_module};
+use crate::kernel::{Args, Choice, Launch, Request};
+
+/// Dtypes of keys and values that the kernels are built for.
+pub(super) const DTYPES: [DType; 3] = [DType::F16, DType::BF16, DType::Q8_0];
+
+/// Widths of heads that the kernels are built for.
+pub(super) const WIDTHS: [usize; 4] = [64, 128, 256, 512];
+
+/// Up to so many tokens every token has blocks of its own; more share them, and the keys that the blocks read.
+const FEW_TOKENS: usize = 16;
+
+/// Query heads of a block of `attention_decode`.
+const DECODE_HEADS: usize = 8;
+
+/// Threads of a block of `attention_decode`.
+const DECODE_THREADS: u32 = 256;
+
+/// How `attention_prefill` is built for a width: threads, rows and keys of a block.
+struct Tile {
+    threads: u32,
+    rows: usize,
+    keys: usize,
+}
+
+impl Tile {
+    const fn new(width: usize) -> Self {
+        match width {
+            256 => Self {
+                threads: 128,
+                rows: 64,
+                keys: 32,
+            },
+            512 => Self {
+                threads: 256,
+                rows: 64,
+                keys: 32,
+            },
+            _ => Self {
+                threads: 256,
+                rows: 128,
+                keys: 64,
+            },
+        }
+    }
+
+    /// Bytes of shared memory.
+    const fn shared_bytes(&self, width: usize) -> u32 {
+        let elems = 2 * width * (self.rows + 4 * self.keys);
+        let tokens = 12 * self.rows + (self.rows / 32 * 4).next_multiple_of(16);
+        (elems + 8 * self.keys + tokens) as u32
+    }
+}
+
+/// Bytes of shared memory of `attention_decode`.
+const fn decode_shared_bytes(width: usize) -> u32 {
+    let teams = if width > 128 { 8 * 128 / width } else { 8 };
+    (16 * (width + 32) + 8192 + teams * (64 + 32 * (width + 4))) as u32
+}
+
+/// Can rows be read sixteen bytes at a time, or block by block?
+fn is_aligned(desc: &TensorDesc) -> bool {
+    let unit = desc.dtype.block_elems().max(8);
+    let layout = &desc.layout;
+    let [cells, heads, ..] = layout.strides() else {
+        return false;
+    };
+    let row_bytes = desc.elem_bytes(*cells).unwrap_or(usize::MAX);
+    [layout.offset(), *cells, *heads]
+        .iter()
+        .all(|n| n.is_multiple_of(unit))
+        && u32::try_from(row_bytes).is_ok()
+}
+
+/// Why the matrix units cannot do it, if they cannot.
+fn obstacle(op: &Attention, request: &Request<'_>, sizes: &Sizes) -> Option<&'static str> {
+    let (k, v) = (request.input(1), request.input(2));
+    let checks = [
+        (request.is_exact(), "the plan is exact"),
+        (
+            !request.facts.has_matrix_units || request.facts.warp != 32,
+            "no matrix units",
+        ),
+        (
+            !matches!(op.visibility, Visibility::Paged { .. }),
+            "keys are not paged",
+        ),
+        (
+            k.dtype != v.dtype || !DTYPES.contains(&k.dtype),
+            "no matrix units for this dtype of keys or values",
+        ),
+        (
+            sizes.key_width != sizes.value_width || !WIDTHS.contains(&sizes.key_width),
+            "heads of another width",
+        ),
+        (
+            request.is_packed(1) || request.is_packed(2),
+            "keys or values are in planes",
+        ),
+        (!is_aligned(&k) || !is_aligned(&v), "rows are not aligned"),
+    ];
+    checks
+        .into_iter()
+        .find(|(is_so, _)| *is_so)
+        .map(|(_, why)| why)
+}
+
+/// Attention on matrix units, or why not.
+pub(super) fn matrix(
+    op: &Attention,
+    request: &Request<'_>,
+    sizes: Sizes,
+) -> Result<Choice, &'static str> {
+    if let Some(why) = obstacle(op, request, &sizes) {
+        return Err(why);
+    }
+    let dtype = request.input(1).dtype;
+    if sizes.tokens <= FEW_TOKENS {
+        return Ok(decode(op, request, sizes, dtype));
+    }
+    let tile = Tile::new(sizes.key_width);
+    if sizes.group() > tile.rows {
+        return Err("too many query heads for each key head");
+    }
+    if tile.shared_bytes(sizes.key_width) > request.facts.shared_bytes {
+        return Err("not enough shared memory");
+    }
+    Ok(prefill(op, sizes, tile, dtype))
+}
+
+fn decode(op: &Attention, request: &Request<'_>, sizes: Sizes, dtype: DType) -> Choice {
+    let head_tiles = sizes.key_heads * sizes.group().div_ceil(DECODE_HEADS);
+    let wanted = request.facts.n_multiprocessors as usize;
+    let splits = Splits::for_blocks(wanted, head_tiles * sizes.tokens, sizes.reach);
+    let reason = format!(
+        "matrix units for each token, keys in up to {} parts",
+        splits.0
+    );
+    let (op, width) = (op.clone(), sizes.key_width);
+    let build = move |args: &Args<'_>| {
+        if args.output(0).elems() == 0 {
+            return vec![];
+        }
+        let p = AttentionParams::new(&op, args, &sizes, splits);
+        let module = matrix_module("attention_decode", width, dtype);
+        let parts = Launch::new(
+            module,
+            "attention_decode",
+            splits.0 as u32,
+            DECODE_THREADS,
+            &p,
+        )
+        .deep(head_tiles as u32, sizes.tokens as u32)
+        .shared(decode_shared_bytes(width));
+        let mut launches = vec![parts];
+        launches.extend(combine(splits, &sizes, &p));
+        launches
+    };
+    Choice::new("attention/decode", reason, build).scratch(splits.bytes(&sizes).1)
+}
+
+fn prefill(op: &Attention, sizes: Sizes, tile: Tile, dtype: DType) -> Choice {
+    let tokens = tile.rows / sizes.group().max(1);
+    let reason = format!(
+        "matrix units for {tokens} tokens with {} heads",
+        sizes.group()
+    );
+    let (op, width) = (op.clone(), sizes.key_width);
+    let build = move |args: &Args<'_>| {
+        if args.output(0).elems() == 0 {
+            return vec![];
+        }
+        let p = AttentionParams::new(&op, args, &sizes, Splits(1));
+        let module = matrix_module("attention_prefill", width, dtype);
+        let blocks = sizes.tokens.div_ceil(tokens) * sizes.key_heads;
+        let launch = Launch::new(module, "attention_prefill", blocks as u32, tile.threads, &p);
+        vec![launch.shared(tile.shared_bytes(width))]
+    };
+    Choice::new("attention/prefill", reason, build)
+}

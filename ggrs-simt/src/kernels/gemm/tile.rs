@@ -1,0 +1,142 @@
+//! How many activations a tile has, and which matrix units multiply it.
+
+use std::borrow::Cow;
+
+use ggrs_core::DType;
+
+use super::shape::Shape;
+use crate::driver::Facts;
+use crate::kernel::ModuleKey;
+
+/// Rows of weights of a tile.
+const ROWS: usize = 128;
+
+/// What decoding the weights of a tile costs, in activations: found by measurement, as all that is decided here.
+const DECODING: usize = 64;
+
+/// Which instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Units {
+    /// `mma.sync`.
+    Warps,
+    /// `wgmma` of sm_90a.
+    Groups,
+}
+
+/// A kernel for products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    units: Units,
+    /// Activations.
+    pub(super) columns: usize,
+}
+
+const fn tile(units: Units, columns: usize) -> Tile {
+    Tile { units, columns }
+}
+
+const OF_WARPS: [Tile; 3] = [
+    tile(Units::Warps, 32),
+    tile(Units::Warps, 64),
+    tile(Units::Warps, 128),
+];
+const OF_GROUPS: [Tile; 3] = [
+    tile(Units::Groups, 64),
+    tile(Units::Groups, 128),
+    tile(Units::Groups, 256),
+];
+
+/// Formats that there are modules for.
+const FORMATS: [DType; 15] = [
+    DType::F16,
+    DType::BF16,
+    DType::Q4_0,
+    DType::Q4_1,
+    DType::Q5_0,
+    DType::Q5_1,
+    DType::Q8_0,
+    DType::Q2_K,
+    DType::Q3_K,
+    DType::Q4_K,
+    DType::Q5_K,
+    DType::Q6_K,
+    DType::IQ4_NL,
+    DType::IQ4_XS,
+    DType::MXFP4,
+];
+
+impl Tile {
+    /// The tile that is done first, by what a multiprocessor has to do.
+    fn best(facts: &Facts, tasks: impl Fn(Self) -> usize) -> Self {
+        let multiprocessors = (facts.n_multiprocessors as usize).max(1);
+        let has_groups = facts.arch == "sm_90a" && !facts.is_simulated;
+        let candidates = if has_groups { OF_GROUPS } else { OF_WARPS };
+        let cost = |tile: &Self| {
+            let rounds = tasks(*tile).div_ceil(multiprocessors);
+            rounds.saturating_mul(tile.columns + DECODING)
+        };
+        candidates.into_iter().min_by_key(cost).unwrap_or(tile(Units::Warps, 64))
+    }
+
+    /// For all activations with the same weights.
+    pub(super) fn dense(shape: &Shape, facts: &Facts) -> Self {
+        Self::best(facts, |tile| {
+            tile.row_tiles(shape) * shape.n_results.div_ceil(tile.columns)
+        })
+    }
+
+    /// For experts: as if each had the same number of pairs, and some that are left over.
+    pub(super) fn grouped(shape: &Shape, experts: usize, facts: &Facts) -> Self {
+        Self::best(facts, |tile| {
+            let left_over = experts.saturating_mul(tile.columns / 2);
+            let columns = (shape.n_results + left_over) / tile.columns;
+            tile.row_tiles(shape).saturating_mul(columns.max(experts))
+        })
+    }
+
+    fn row_tiles(self, shape: &Shape) -> usize {
+        let rows = if shape.is_gated { ROWS / 2 } else { ROWS };
+        shape.m.div_ceil(rows)
+    }
+
+    /// Blocks of the launch; `columns`: tiles side by side.
+    pub(super) fn blocks(self, shape: &Shape, columns: usize) -> usize {
+        self.row_tiles(shape).saturating_mul(columns)
+    }
+
+    /// The kernel, and its file.
+    pub(super) const fn kernel(self) -> &'static str {
+        match self.units {
+            Units::Warps => "gemm",
+            Units::Groups => "gemm_wgmma",
+        }
+    }
+
+    pub(super) const fn threads(self) -> u32 {
+        match self.units {
+            Units::Warps => 128,
+            Units::Groups => 256,
+        }
+    }
+
+    /// Stages of 64 activations' elements of 16 bits; `wgmma` wants them at multiples of 1024 bytes.
+    pub(super) const fn shared_bytes(self) -> u32 {
+        let stage = self.columns as u32 * 128;
+        match self.units {
+            Units::Warps => 4 * stage,
+            Units::Groups => 5 * stage + 1024,
+        }
+    }
+
+    pub(super) fn module(self, dtype: DType) -> ModuleKey {
+        ModuleKey::plain(self.kernel())
+            .with("FORMAT", dtype.name())
+            .with("N_TILE", Cow::Owned(self.columns.to_string()))
+    }
+}
+
+/// A module for each format and tile.
+pub(super) fn modules() -> Vec<ModuleKey> {
+    let tiles = OF_WARPS.into_iter().chain(OF_GROUPS);
+    tiles.flat_map(|tile| FORMATS.map(|dtype| tile.module(dtype))).collect()
+}

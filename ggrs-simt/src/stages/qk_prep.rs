@@ -1,0 +1,186 @@
+//! Between products and attention: per-head norms and rotation of queries and keys, keys and values into the cache.
+//!
+//! `rms_norm q, rms_norm k, rope q, rope k, cache_write k, cache_write v`, in this order, become one launch.
+
+use bytemuck::{Pod, Zeroable};
+use ggrs_core::DType;
+use ggrs_core::ops::{Op, Rope, RopeMode, Yarn};
+
+use super::{Stage, StageArgs, Walk};
+use crate::kernel::{Args, FaultKind, Launch, ModuleKey};
+use crate::params::{FaultCell, dtype_number};
+
+/// Pairs of a head at most.
+const MAX_PAIRS: usize = 128;
+
+/// `QkPrep` of `qk_prep.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct QkPrep {
+    q: u64,
+    k: u64,
+    v: u64,
+    q_out: u64,
+    q_weight: u64,
+    k_weight: u64,
+    positions: u64,
+    slots: u64,
+    table: u64,
+    k_cache: u64,
+    v_cache: u64,
+    bad_position: [FaultCell; 2],
+    bad_slot: [FaultCell; 2],
+    bad_page: [FaultCell; 2],
+    frequency: [f64; MAX_PAIRS],
+    eps: f32,
+    n_tokens: i32,
+    n_heads: i32,
+    n_kv_heads: i32,
+    width: i32,
+    value_width: i32,
+    cache_dtype: i32,
+    block: i32,
+    n_slots: i32,
+    n_blocks: i32,
+    n_cells: i32,
+    pad: i32,
+}
+
+const _: () = assert!(size_of::<QkPrep>() == 1256);
+
+const THREADS: u32 = 128;
+
+pub(super) fn modules() -> Vec<ModuleKey> {
+    vec![ModuleKey::plain("qk_prep")]
+}
+
+/// The stage that begins at a step.
+pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
+    let steps = at..at + 6;
+    let (q_norm, k_norm, q_rope, k_rope, k_write, v_write) =
+        (at, at + 1, at + 2, at + 3, at + 4, at + 5);
+    let (Op::RmsNorm(norm), Op::RmsNorm(other)) = (walk.op(q_norm)?, walk.op(k_norm)?) else {
+        return None;
+    };
+    let (Op::Rope(rope), Op::Rope(other_rope)) = (walk.op(q_rope)?, walk.op(k_rope)?) else {
+        return None;
+    };
+    let (Op::CacheWrite(write), Op::CacheWrite(other_write)) =
+        (walk.op(k_write)?, walk.op(v_write)?)
+    else {
+        return None;
+    };
+    let alike = norm == other && rope == other_rope && write == other_write && norm.weighted;
+    let (q, k) = (walk.output(q_norm, 0)?, walk.output(k_norm, 0)?);
+    let chained = walk.reads(q_rope, 0, q)
+        && walk.reads(k_rope, 0, k)
+        && walk.reads(k_write, 1, walk.output(k_rope, 0)?);
+    let inner = [q, k, walk.output(k_rope, 0)?];
+    let inner = inner.into_iter().all(|v| walk.is_inner(v, &steps));
+    let positions = walk.input(q_rope, 1)?;
+    let pages = walk.reads(k_rope, 1, positions)
+        && walk.reads(k_write, 2, positions)
+        && (2..5).all(|i| walk.input(k_write, i).is_some_and(|v| walk.reads(v_write, i, v)));
+    // Values are read in place: they must not be a result of these steps.
+    let is_plain = |step: usize, i: usize| {
+        walk.input_desc(step, i)
+            .is_some_and(|d| d.dtype == DType::F32 && d.is_contiguous())
+    };
+    let plain = is_plain(q_norm, 0) && is_plain(k_norm, 0) && is_plain(v_write, 1);
+    let caches = [walk.input_desc(k_write, 0)?, walk.input_desc(v_write, 0)?];
+    let [k_cache, v_cache] = caches.map(|d| d.dtype);
+    let cache = k_cache == v_cache && k_cache.is_float();
+    if !(alike && chained && inner && pages && plain && cache && is_simple(rope)) {
+        return None;
+    }
+
+    let (q, k) = (walk.sizes(q_norm, 0), walk.sizes(k_norm, 0));
+    let (v, table) = (walk.sizes(v_write, 1), walk.sizes(k_write, 4));
+    let cells = walk.sizes(k_write, 0);
+    let (&[n_tokens, n_heads, width], &[_, n_kv_heads, k_width]) = (&*q, &*k) else {
+        return None;
+    };
+    let (&[_, v_heads, value_width], &[n_slots, n_blocks], &[n_cells, ..]) = (&*v, &*table, &*cells)
+    else {
+        return None;
+    };
+    let fits = k_width == width && v_heads == n_kv_heads && rope.n_rot == width;
+    if !fits || width / 2 > MAX_PAIRS || n_tokens == 0 {
+        return None;
+    }
+    let whole = |n: usize| i32::try_from(n).ok();
+    let params = QkPrep {
+        frequency: frequencies(rope),
+        eps: norm.eps.0,
+        n_tokens: whole(n_tokens)?,
+        n_heads: whole(n_heads)?,
+        n_kv_heads: whole(n_kv_heads)?,
+        width: whole(width)?,
+        value_width: whole(value_width)?,
+        cache_dtype: dtype_number(k_cache),
+        block: whole(write.block)?,
+        n_slots: whole(n_slots)?,
+        n_blocks: whole(n_blocks)?,
+        n_cells: whole(n_cells)?,
+        ..QkPrep::zeroed()
+    };
+    whole(n_blocks.checked_mul(write.block)?)?;
+    let n_units = n_tokens * (n_heads + 2 * n_kv_heads);
+    let warps = (THREADS / walk.facts.warp.max(1)).max(1) as usize;
+    let grid = u32::try_from(n_units.div_ceil(warps)).ok()?;
+    let build = move |args: &StageArgs<'_>| {
+        let [q_norm, k_norm, q_rope, _, k_write, v_write] = args.steps else {
+            return Vec::new();
+        };
+        place(params, [q_norm, k_norm, q_rope, k_write, v_write], args.cells, grid)
+    };
+    let reason = "norms, rotation and cache writes of queries, keys and values in one launch";
+    let mut stage = Stage::new(steps, "qk_prep", reason, 0, build);
+    for step in [k_write, v_write] {
+        for (role, bound) in [
+            ("slots", n_slots),
+            ("positions", n_blocks * write.block),
+            ("page table", n_cells / write.block.max(1)),
+        ] {
+            stage = stage.fault(step, FaultKind::IndexOutOfRange { role, bound });
+        }
+    }
+    Some(stage)
+}
+
+/// Rotation of whole heads in pairs of halves, without scaling.
+fn is_simple(rope: &Rope) -> bool {
+    rope.mode == RopeMode::Neox && !rope.factors && rope.yarn == Yarn::default()
+}
+
+/// The angle of each pair at position 1.
+fn frequencies(rope: &Rope) -> [f64; MAX_PAIRS] {
+    let n = rope.n_rot.max(1) as f64;
+    let exponent = |i: usize| -2.0 * i as f64 / n;
+    std::array::from_fn(|i| f64::from(rope.base.0).powf(exponent(i)))
+}
+
+fn place(
+    mut params: QkPrep,
+    [q_norm, k_norm, q_rope, k_write, v_write]: [&Args<'_>; 5],
+    cells: &[FaultCell],
+    grid: u32,
+) -> Vec<Launch> {
+    let none = FaultCell { least: 0, flag: 0 };
+    let cell = |i: usize| cells.get(i).copied().unwrap_or(none);
+    params.q = q_norm.input(0).data;
+    params.q_weight = q_norm.input(1).data;
+    params.k = k_norm.input(0).data;
+    params.k_weight = k_norm.input(1).data;
+    params.q_out = q_rope.output(0).data;
+    params.v = v_write.input(1).data;
+    params.k_cache = k_write.output(0).data;
+    params.v_cache = v_write.output(0).data;
+    params.positions = k_write.input(2).data;
+    params.slots = k_write.input(3).data;
+    params.table = k_write.input(4).data;
+    params.bad_slot = [cell(0), cell(3)];
+    params.bad_position = [cell(1), cell(4)];
+    params.bad_page = [cell(2), cell(5)];
+    vec![Launch::new(ModuleKey::plain("qk_prep"), "qk_prep", grid, THREADS, &params)]
+}
