@@ -35,6 +35,7 @@ fn decode_step(n_layers: usize) -> Graph {
         n_blocks: 64,
         block: 64,
         kv_dtype: DType::F16,
+        decode: None,
     };
     let graph = Architecture::read(&file).and_then(|a| a.graph(&file, &shape));
     let graph = graph.expect("a graph");

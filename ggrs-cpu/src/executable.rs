@@ -37,14 +37,20 @@ impl CpuExecutable {
         plan: &Arc<Plan>,
         bindings: &Bindings,
     ) -> Result<Self, BindError> {
-        let memory = BoundMemory::new(&device.name, plan, bindings, ALIGN as u64, |bytes, usage| {
-            Ok(Arc::new(CpuBuffer::new(
-                device,
-                bytes,
-                usage,
-                WeightForm::Native,
-            )?))
-        })?;
+        let memory = BoundMemory::new(
+            &device.name,
+            plan,
+            bindings,
+            ALIGN as u64,
+            |bytes, usage| {
+                Ok(Arc::new(CpuBuffer::new(
+                    device,
+                    bytes,
+                    usage,
+                    WeightForm::Native,
+                )?))
+            },
+        )?;
         for buffer in memory.bound() {
             CpuBuffer::of(device, &**buffer)?;
         }

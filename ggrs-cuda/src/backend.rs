@@ -7,7 +7,7 @@ use ggrs_core::DeviceError;
 use ggrs_core::device::{Backend, Device, DeviceInfo, DeviceName, MemoryReport};
 use ggrs_simt::SimtDevice;
 use ggrs_simt::compile::Compiler;
-use ggrs_simt::driver::{Driver, DriverError, Facts};
+use ggrs_simt::driver::{Driver, DriverError, DriverFailure, Facts};
 
 use crate::driver::{CudaDriver, memory_now};
 use crate::facts::{device, facts};
@@ -16,6 +16,9 @@ use crate::probe::{Found, NoCuda, Present, folder_from_env};
 
 /// The name that users write.
 const NAME: &str = "cuda";
+
+/// Codes from here on are of what runs on a device, not of the device.
+const FIRST_FAULT: i64 = 700;
 
 /// The backend of CUDA devices: `cuda:0`, `cuda:1` in the driver's order.
 pub struct CudaBackend {
@@ -82,8 +85,15 @@ impl CudaBackend {
                 available: (0..n_devices).map(|i| named(i).to_string()).collect(),
             });
         }
-        let driver = CudaDriver::open(&found, name.index)
-            .map_err(|error| unavailable(format!("it does not open: {error}")))?;
+        let driver = CudaDriver::open(&found, name.index).map_err(|error| {
+            unavailable(match error.failure {
+                // After a kernel's fault the driver gives the process nothing of the device any more.
+                DriverFailure::Lost if error.code >= FIRST_FAULT => {
+                    format!("this process has lost it ({error}); start the program again")
+                }
+                _ => format!("it does not open: {error}"),
+            })
+        })?;
         Ok((driver, found.present))
     }
 }

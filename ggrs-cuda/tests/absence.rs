@@ -1,6 +1,8 @@
 //! Machines without CUDA: no library, a library that is no driver, drivers that see nothing or are too old. The drivers
 //! are stubs of a few lines; without a C compiler that is told.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;

@@ -1,6 +1,8 @@
 //! The driver of a real device (or of a simulator that `GGRS_CUDA_DIR` names): memory, launches, recordings, order, errors.
 //! Without one that is told.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -11,19 +13,25 @@ use ggrs_cuda::simt::driver::{
 };
 use ggrs_cuda::{CudaBackend, Nvrtc};
 
-/// `to[i] = from[i] + add`, and sums over more shared memory than a block has without asking.
+/// `to[i] = from[i] + add`, and sums over more shared memory than a block has without asking. The two macros are those of
+/// the kernels' prelude; the simulator brings its own.
 const SOURCE: &str = r#"
+#if !defined(GGRS_SIM)
+#define KERNEL(name, Params, n_threads, n_blocks) extern "C" __global__ void name(Params p)
+#define DYNAMIC_SHARED(name) extern __shared__ unsigned char name[]
+#endif
 struct AddParams { float *to; const float *from; long long n; float add; int pad; };
-extern "C" __global__ void add(AddParams p) {
+KERNEL(add, AddParams, 128, 1) {
     long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (i < p.n) p.to[i] = p.from[i] + p.add;
 }
-extern "C" __global__ void large(AddParams p) {
-    extern __shared__ float all[];
-    for (int i = threadIdx.x; i < p.n; i += blockDim.x) all[i] = p.add;
+KERNEL(large, AddParams, 128, 1) {
+    DYNAMIC_SHARED(bytes);
+    float *values = (float *)bytes;
+    for (int i = threadIdx.x; i < p.n; i += blockDim.x) values[i] = p.add;
     __syncthreads();
     float sum = 0.0f;
-    for (int i = 0; i < p.n; i++) sum += all[i];
+    for (int i = 0; i < p.n; i++) sum += values[i];
     p.to[threadIdx.x] = sum;
 }
 "#;
@@ -40,7 +48,7 @@ struct AddParams {
 }
 
 impl AddParams {
-    fn new(to: DevicePtr, from: DevicePtr, n: usize, add: f32) -> Vec<u8> {
+    fn bytes(to: DevicePtr, from: DevicePtr, n: usize, add: f32) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend(to.0.to_le_bytes());
         bytes.extend(from.0.to_le_bytes());
@@ -159,7 +167,7 @@ fn launches_and_transfers() {
             .launch(
                 bench.add,
                 &geometry,
-                &AddParams::new(bench.to, bench.from, N, add),
+                &AddParams::bytes(bench.to, bench.from, N, add),
             )
             .unwrap();
         let expected: Vec<f32> = (0..N).map(|i| i as f32 + add).collect();
@@ -183,7 +191,7 @@ fn launches_and_transfers() {
         .launch(
             bench.add,
             &geometry(N),
-            &AddParams::new(bench.host.device, bench.from, N, 0.5),
+            &AddParams::bytes(bench.host.device, bench.from, N, 0.5),
         )
         .unwrap();
     bench.driver.synchronize(bench.stream).unwrap();
@@ -208,7 +216,7 @@ fn shared_memory_beyond_the_usual() {
         .launch(
             bench.large,
             &geometry,
-            &AddParams::new(bench.to, bench.from, n, 1.0),
+            &AddParams::bytes(bench.to, bench.from, n, 1.0),
         )
         .unwrap();
     assert_eq!(bench.get(bench.to)[..128], vec![n as f32; 128]);
@@ -219,7 +227,7 @@ fn recordings_replay_and_can_fail() {
     let Some(bench) = bench() else { return };
     let driver = &bench.driver;
     bench.set(bench.to, |_| 0.0);
-    let params = AddParams::new(bench.to, bench.to, N, 1.0);
+    let params = AddParams::bytes(bench.to, bench.to, N, 1.0);
     driver.begin_recording(bench.stream).unwrap();
     for _ in 0..3 {
         let overlaps = false;
@@ -267,7 +275,7 @@ fn threads_record_at_once() {
             std::thread::spawn(|| {
                 let bench = bench().unwrap();
                 bench.set(bench.to, |_| 0.0);
-                let params = AddParams::new(bench.to, bench.to, N, 1.0);
+                let params = AddParams::bytes(bench.to, bench.to, N, 1.0);
                 for _ in 0..20 {
                     bench.driver.begin_recording(bench.stream).unwrap();
                     bench.launch(bench.add, &geometry(N), &params).unwrap();
@@ -298,7 +306,7 @@ fn what_the_driver_refuses() {
     assert_eq!(error.name, "CUDA_ERROR_INVALID_IMAGE");
     let mut too_many = geometry(N);
     too_many.threads = 1 << 20;
-    let params = AddParams::new(bench.to, bench.from, N, 0.0);
+    let params = AddParams::bytes(bench.to, bench.from, N, 0.0);
     let error = bench.launch(bench.add, &too_many, &params).unwrap_err();
     assert_eq!(error.failure, DriverFailure::Other, "{error}");
     bench.launch(bench.add, &geometry(N), &params).unwrap();
@@ -348,7 +356,7 @@ fn peers_reach_each_other() {
         .launch(
             first.add,
             &geometry(N),
-            &AddParams::new(there, first.from, N, 1.0),
+            &AddParams::bytes(there, first.from, N, 1.0),
         )
         .unwrap();
     // SAFETY: both places have room and live on; `get` waits.

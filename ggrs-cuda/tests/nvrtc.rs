@@ -1,5 +1,7 @@
 //! NVRTC itself, where `GGRS_NVRTC_DIR` or the system has it; elsewhere that is told.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 use std::borrow::Cow;
 use std::io::Write as _;
 

@@ -6,9 +6,11 @@ use ggrs_core::device::{Bindings, BufferSlice, Queue};
 use ggrs_core::{DeviceError, ExecError, Graph, TensorDesc};
 use ggrs_sched::{SchedPlan, SchedRunner, WeightFile};
 
+use crate::arch::StepShape;
 use crate::blocks::names;
-use crate::error::SessionError;
+use crate::error::{ModelError, SessionError};
 use crate::model::Model;
+use crate::step::Step;
 
 /// The smallest bucket that holds `n` tokens, at most `max`: 1, 2, 3, 4, 6, 8, 12, 16, 24, .. so that padding never
 /// exceeds a third of the step.
@@ -23,22 +25,50 @@ pub(crate) fn bucket(n: usize, max: usize) -> usize {
     size.min(max)
 }
 
-/// How many executables are kept besides that of one token; for every further slot one more, since a step may decode
+/// How many executables are kept besides those of one token; for every further slot one more, since a step may decode
 /// for any number of them.
 pub(crate) const KEPT: usize = 3;
+
+/// What a step is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StepSize {
+    /// Tokens that the host gives, and rows of logits for it.
+    Feed {
+        /// Tokens.
+        n_tokens: usize,
+        /// Rows of logits.
+        n_out: usize,
+    },
+    /// One token of each of so many sequences, and the next ones chosen on the device.
+    Decode {
+        /// Sequences.
+        n_sequences: usize,
+    },
+}
+
+impl StepSize {
+    /// Tokens of the step.
+    pub(crate) const fn n_tokens(self) -> usize {
+        match self {
+            Self::Feed { n_tokens, .. } => n_tokens,
+            Self::Decode { n_sequences } => n_sequences,
+        }
+    }
+}
 
 /// Compiled steps over one set of weights and states.
 pub(crate) struct Steps {
     model: Arc<Model>,
+    shape: StepShape,
+    /// The graph of a step that the host feeds.
     graph: Graph,
     /// For each device of the placement, weights and states.
     bindings: Vec<Bindings>,
     /// One per device of the placement, for the states' own transfers.
     queues: Vec<Box<dyn Queue>>,
     states: Vec<StateInfo>,
-    n_slots: usize,
-    /// Tokens, rows of logits, executable; the last used at the end.
-    compiled: Vec<(usize, usize, SchedRunner)>,
+    /// The last used at the end.
+    compiled: Vec<(StepSize, Step)>,
 }
 
 /// A state as the model sees it, whatever devices hold it.
@@ -57,20 +87,22 @@ impl Steps {
     /// not there, given the bytes of all states.
     pub(crate) fn new(
         model: &Arc<Model>,
-        graph: Graph,
-        n_slots: usize,
+        shape: StepShape,
         no_room: impl Fn(u64, DeviceError) -> SessionError,
     ) -> Result<Self, SessionError> {
         let mut steps = Self {
             model: Arc::clone(model),
-            graph,
+            graph: graph(model, &shape)?,
+            shape,
             bindings: model.weights().to_vec(),
             queues: Vec::new(),
             states: Vec::new(),
-            n_slots: n_slots.max(1),
             compiled: Vec::new(),
         };
-        let plan = steps.plan(1, 1)?;
+        let plan = steps.plan(StepSize::Feed {
+            n_tokens: 1,
+            n_out: 1,
+        })?;
         let slots = plan
             .parts
             .iter()
@@ -159,69 +191,104 @@ impl Steps {
         Ok((&mut **queue, memory.range(name, start, bytes as u64)?))
     }
 
-    /// The executable for a step of exactly `n_tokens` tokens and `n_out` rows of logits.
-    pub(crate) fn get(
-        &mut self,
-        n_tokens: usize,
-        n_out: usize,
-    ) -> Result<&mut SchedRunner, SessionError> {
-        if let Some(i) = self
-            .compiled
-            .iter()
-            .position(|(t, o, _)| (*t, *o) == (n_tokens, n_out))
-        {
+    /// The executable for a step of exactly this size.
+    pub(crate) fn get(&mut self, size: StepSize) -> Result<&mut Step, SessionError> {
+        if let Some(i) = self.compiled.iter().position(|(s, _)| *s == size) {
             // Decoding asks for the same step again and again: leave the order alone then.
             if i + 1 != self.compiled.len() {
                 let step = self.compiled.remove(i);
                 self.compiled.push(step);
             }
         } else {
-            let runner = self.compile(n_tokens, n_out)?;
-            // The one-token step is never dropped.
-            if self.compiled.len() > KEPT + self.n_slots - 1
-                && let Some(oldest) = self.compiled.iter().position(|(t, _, _)| *t != 1)
+            let step = self.compile(size)?;
+            // Steps of one token are never dropped.
+            if self.compiled.len() + 1 > KEPT + self.shape.n_slots.max(1)
+                && let Some(oldest) = self.compiled.iter().position(|(s, _)| s.n_tokens() != 1)
             {
                 self.compiled.remove(oldest);
             }
-            self.compiled.push((n_tokens, n_out, runner));
+            self.compiled.push((size, step));
         }
         match self.compiled.last_mut() {
-            Some((_, _, runner)) => Ok(runner),
+            Some((_, step)) => Ok(step),
             // Just pushed or moved there.
             None => Err(SessionError::EmptyPrompt),
         }
     }
 
     /// The plan of a step.
-    pub(crate) fn plan(&self, n_tokens: usize, n_out: usize) -> Result<SchedPlan, SessionError> {
-        let graph = self
-            .graph
-            .bind(&[(names::N_TOKENS, n_tokens), (names::N_OUT, n_out)])
-            .map_err(|source| SessionError::Graph { n_tokens, source })?;
+    fn plan(&self, size: StepSize) -> Result<SchedPlan, SessionError> {
+        let n_tokens = size.n_tokens();
+        let graph = match size {
+            StepSize::Feed { n_out, .. } => self
+                .graph
+                .bind(&[(names::N_TOKENS, n_tokens), (names::N_OUT, n_out)])
+                .map_err(|source| SessionError::Graph { n_tokens, source })?,
+            StepSize::Decode { n_sequences } => {
+                let decode = Some(n_sequences);
+                let shape = StepShape {
+                    decode,
+                    ..self.shape
+                };
+                graph(&self.model, &shape)?
+            }
+        };
         SchedPlan::new(&graph, self.model.placement(), self.model.plan_options())
             .map_err(|source| SessionError::Plan { n_tokens, source })
     }
 
-    fn compile(&self, n_tokens: usize, n_out: usize) -> Result<SchedRunner, SessionError> {
-        let plan = self.plan(n_tokens, n_out)?;
+    fn compile(&self, size: StepSize) -> Result<Step, SessionError> {
+        let n_tokens = size.n_tokens();
+        let plan = self.plan(size)?;
         let cost = plan.cost();
         let (flops, bytes) = (cost.flops, cost.bytes);
-        tracing::info!(n_tokens, n_out, flops, bytes, "step planned");
+        tracing::info!(?size, flops, bytes, "step planned");
         for line in plan.summary().lines() {
             tracing::info!("  {line}");
         }
         tracing::debug!("{}", plan.explain());
+        let bind = |source| SessionError::Bind { n_tokens, source };
+        let bindings = self.with_own_states(&plan);
+        let bindings = bindings.map_err(|source| bind(source.into()))?;
         let file: Arc<dyn WeightFile> = Arc::clone(&self.model) as _;
-        let mut runner = SchedRunner::new(
-            self.model.devices(),
-            &Arc::new(plan),
-            &self.bindings,
-            Some(file),
-        )
-        .map_err(|source| SessionError::Bind { n_tokens, source })?;
+        let devices = self.model.devices();
+        let runner = SchedRunner::new(devices, &Arc::new(plan), &bindings, Some(file));
+        let mut runner = runner.map_err(bind)?;
         runner.capture()?;
-        Ok(runner)
+        Ok(Step::new(runner))
     }
+
+    /// The bindings, and memory for the states that only this step has.
+    fn with_own_states(&self, plan: &SchedPlan) -> Result<Vec<Bindings>, DeviceError> {
+        let mut bindings = self.bindings.clone();
+        for part in &plan.parts {
+            let device = self.model.devices().get(part.device);
+            let (Some(device), Some(bound)) = (device, bindings.get_mut(part.device)) else {
+                continue;
+            };
+            for slot in &part.plan.states {
+                if bound.get(&slot.name).is_none() {
+                    bound.insert(&slot.name, device.alloc_state(slot)?);
+                }
+            }
+        }
+        Ok(bindings)
+    }
+}
+
+/// The graph of a step.
+fn graph(model: &Model, shape: &StepShape) -> Result<Graph, SessionError> {
+    model.graph(shape).map_err(|e| match e {
+        ModelError::Graph(source) => SessionError::Graph {
+            n_tokens: shape.decode.unwrap_or(shape.max_tokens),
+            source,
+        },
+        // The file was read once already; nothing else can fail now.
+        _ => SessionError::Lacks {
+            what: "weights that it had when it was loaded",
+            way_out: "load it again",
+        },
+    })
 }
 
 #[cfg(test)]

@@ -319,8 +319,8 @@ impl Search<'_> {
         Ok(Outcome { fit, rooms })
     }
 
-    /// Bytes needed on each device: weights, states, and working memory of three prefill steps and one decode step,
-    /// which is what a session keeps compiled.
+    /// Bytes needed on each device: weights, states, and working memory of three prefill steps and two of one
+    /// token (fed, and decoding by itself), which is what a session keeps compiled.
     fn need(&self, placement: &Placement, n_ctx: usize) -> Result<BTreeMap<String, u64>, FitError> {
         let session = SessionOptions {
             n_ctx: Some(n_ctx),
@@ -328,7 +328,7 @@ impl Search<'_> {
         };
         let n_batch = session.n_batch.min(n_ctx).max(2);
         let mut need = BTreeMap::new();
-        for (n_tokens, times) in [(n_batch, KEPT as u64), (1, 1)] {
+        for (n_tokens, times) in [(n_batch, KEPT as u64), (1, 2)] {
             let plan = preview(self.file, placement, self.load, &session, n_tokens)?;
             for DeviceBytes {
                 device,

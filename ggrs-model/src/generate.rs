@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::SessionError;
 use crate::sampling::Sampler;
-use crate::session::{Logits, Session, Slot};
+use crate::session::{Session, Slot};
 use crate::tokenizer::{TokenId, Utf8Stream};
 
 /// Limits of a generation.
@@ -136,7 +136,7 @@ impl Slot<'_> {
         on_event: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
     ) -> Result<Generation, SessionError> {
         let start = Instant::now();
-        let mut logits = self.prefill(prompt, &mut |n| {
+        let logits = self.prefill(prompt, &mut |n| {
             // A prefill in parts is not broken off: the session would hold half a prompt.
             let _ = on_event(Event::Prefill(n));
         })?;
@@ -160,8 +160,18 @@ impl Slot<'_> {
             if options.max_tokens.is_some_and(|max| tokens.len() >= max) {
                 break Finish::MaxTokens;
             }
-            let id = sampler.sample(&logits)?;
-            sampler.accept(id);
+            let id = match tokens.last() {
+                // The prompt's logits are here already.
+                None => {
+                    let id = sampler.sample(&logits)?;
+                    sampler.accept(id);
+                    id
+                }
+                Some(last) => {
+                    n_decode += 1;
+                    self.decode(*last, sampler)?
+                }
+            };
             if !options.ignore_eos && tokenizer.is_some_and(|t| t.is_end_of_generation(id)) {
                 break Finish::EndOfGeneration;
             }
@@ -185,11 +195,6 @@ impl Slot<'_> {
             if self.tokens().len() >= self.session().n_ctx() {
                 break Finish::ContextFull;
             }
-            if options.max_tokens.is_some_and(|max| tokens.len() >= max) {
-                break Finish::MaxTokens;
-            }
-            logits = self.feed(&[id], Logits::Last)?;
-            n_decode += 1;
         };
         if finish != Finish::Stop {
             filter.push(&stream.finish());

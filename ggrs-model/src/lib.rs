@@ -16,6 +16,7 @@ mod model;
 mod preview;
 pub mod sampling;
 mod session;
+mod step;
 pub mod synth;
 pub mod tokenizer;
 mod vocabulary;

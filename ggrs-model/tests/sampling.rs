@@ -90,7 +90,15 @@ fn settings() -> impl Strategy<Value = SamplerConfig> {
         0..6_usize,
     )
         .prop_map(
-            |(temperature, top_k, top_p, min_p, repetition_penalty, penalties, repetition_window)| {
+            |(
+                temperature,
+                top_k,
+                top_p,
+                min_p,
+                repetition_penalty,
+                penalties,
+                repetition_window,
+            )| {
                 SamplerConfig {
                     temperature,
                     top_k,

@@ -111,15 +111,18 @@ impl SchedRunner {
         self.parts.iter_mut().map(profile).collect()
     }
 
-    /// Writes an input, on every device that reads it: little-endian bytes of a contiguous tensor.
+    /// Writes an input or the whole of a state, on every device that reads it: little-endian bytes of a contiguous
+    /// tensor.
     ///
     /// # Errors
-    /// No such input, data of the wrong length, a device that fails.
+    /// No such input or state, data of the wrong length, a device that fails.
     pub fn set(&mut self, name: &str, data: &[u8]) -> Result<(), ExecError> {
         let mut found = false;
         for (part, planned) in self.parts.iter_mut().zip(&self.plan.parts) {
-            let slot = planned.plan.inputs.iter().find(|i| i.name == name);
-            let slice = slot.and_then(|slot| part.executable.value(slot.value));
+            let input = planned.plan.inputs.iter().find(|i| i.name == name);
+            let value = input.map(|i| i.value);
+            let value = value.or_else(|| planned.plan.state(name).map(|s| s.value));
+            let slice = value.and_then(|value| part.executable.value(value));
             if let Some(slice) = slice {
                 slice.check_filled(name, data.len())?;
                 part.queue.upload(&slice, data)?;

@@ -1,5 +1,5 @@
-// Single elements of the block formats, through planes: what get_rows and the generic products read with, and what every
-// faster kernel must agree with. Values are those of ggml's dequantisers, bit for bit: all factors but the last sum are
+// Single elements of the block formats, through planes: what get_rows and the generic products read with, and what
+// every faster kernel must agree with. Values are those of ggml's dequantisers, bit for bit: all factors but the last sum are
 // exact in F32, so it does not matter whether that sum is fused.
 
 #include "planes.cuh"

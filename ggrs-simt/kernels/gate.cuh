@@ -10,7 +10,8 @@ DEVICE float glu_gate(i32 kind, float x) {
     switch (kind) {
         case SWIGLU: return x / (1.0f + expf(-x));
         case GEGLU: return x * sigmoid(1.595769122f * (x + 0.044715f * x * x * x));
-        case GEGLU_ERF: return 0.5f * x * (1.0f + erff(x * 0.707106781f));
+        // 1 + erf(y), also where it is small.
+        case GEGLU_ERF: return 0.5f * x * erfcf(x * -0.707106781f);
         case GEGLU_QUICK: return x * sigmoid(1.702f * x);
         default: return x > 0.0f || x != x ? x : 0.0f;
     }

@@ -1,23 +1,13 @@
-// Products of many activations by matrix units: what a block is to compute. Tiles are 128 rows of weights (with a gated
-// unit: 64 of gate and 64 of up, in turns of 8) times N_TILE activations.
+// Products of many activations by matrix units: what a block is to compute. Tiles are TILE_ROWS rows of weights (with a
+// gated unit: half of them gate and half up, in turns of 8) times N_TILE activations.
 
-#include "tile_decode.cuh"
 #include "gate.cuh"
+#include "gemm_tiles.cuh"
+#include "tile_decode.cuh"
 
-#define TILE_ROWS 128
-
-// Where 16 bytes of a row of 128 lie: rows below each other use different banks.
+// Activations in shared memory: panels of 64 values of k, a row of 128 bytes for each activation. Where 16 bytes of a
+// row lie: rows below each other use different banks.
 DEVICE int swizzled(int row, int chunk) { return row * 128 + ((chunk ^ (row & 7)) << 4); }
-
-// A run of the pairs sorted by expert, all of one: made by moe_sort.cu.
-struct Tile {
-    // Place among the experts that are held; -1: elsewhere, results are zeros.
-    i32 expert;
-    i32 first;
-    // 0: nothing to do.
-    i32 count;
-    i32 pad;
-};
 
 // `Gemm` of gemm/params.rs.
 struct Gemm {
@@ -25,6 +15,8 @@ struct Gemm {
     Planes planes[2];
     // Converted activations: rows of k.
     const u16* x;
+    // What the products of each of them are multiplied with.
+    const float* scales;
     // Rows of m.
     float* out;
     // By expert: runs of pairs, and the pairs. A pair is a row of the result. Dense: null.
@@ -34,6 +26,7 @@ struct Gemm {
     u32 row_blocks[2];
     u32 expert_blocks[2];
     i32 m;
+    // A multiple of 32; the rows of x have zeros up to whole steps of 128.
     i32 k;
     // Dense: activations.
     i32 n;
@@ -42,11 +35,11 @@ struct Gemm {
     i32 is_gated;
     i32 glu;
 };
-static_assert(sizeof(Gemm) == 168, "Gemm of gemm/params.rs");
+static_assert(sizeof(Gemm) == 176, "Gemm of gemm/params.rs");
 
 struct Task {
     Tile tile;
-    // Which 128 rows.
+    // Which rows of weights.
     i32 rows;
 };
 
@@ -102,17 +95,18 @@ DEVICE void clear_tile(const Gemm& p, const Task& task, int n_threads) {
 
 // One fragment of sums, 16 rows of the tile from `row` on, times columns 2 t and 2 t + 1 from `column` on. In a gated
 // unit, a lane's rows are the same row of gate and up.
-DEVICE void store_sums(const Gemm& p, const Task& task, int row, int column, const float (&sums)[4]) {
+DEVICE void store_sums(const Gemm& p, const Task& task, const float* scales, int row, int column, const float (&sums)[4]) {
     for (int i = 0; i < 2; i++) {
         if (column + i >= task.tile.count) return;
         float* out = result_row(p, task.tile, column + i);
+        const float first = sums[i] * scales[column + i], second = sums[2 + i] * scales[column + i];
         if (p.is_gated) {
             int at = task.rows * (TILE_ROWS / 2) + (row >> 4) * 8 + (row & 7);
-            if (at < p.m) out[at] = glu_gate(p.glu, sums[i]) * sums[2 + i];
+            if (at < p.m) out[at] = glu_gate(p.glu, first) * second;
         } else {
             int at = task.rows * TILE_ROWS + row;
-            if (at < p.m) out[at] = sums[i];
-            if (at + 8 < p.m) out[at + 8] = sums[2 + i];
+            if (at < p.m) out[at] = first;
+            if (at + 8 < p.m) out[at + 8] = second;
         }
     }
 }

@@ -5,5 +5,5 @@
 KERNEL(convert_activations, ActivationRows, 256, 4) {
     WAIT();
     TRIGGER();
-    convert_rows(p, (i64)blockIdx.x * blockDim.x + threadIdx.x, (i64)gridDim.x * blockDim.x);
+    convert_rows(p, (int)blockIdx.x * N_WARPS + WARP_ID, (int)gridDim.x * N_WARPS);
 }

@@ -1,57 +1,105 @@
 // Activations for products by matrix units: rows of 16-bit floats without gaps, in the order in which the weights'
-// fragments come (tile_decode.cuh).
+// fragments come (tile_decode.cuh), and with zeros up to whole steps of 128. Rows of F16 are divided by a power of two
+// of their own, which keeps what is far from 1 in range.
 
-#include "tile_decode.cuh"
+#include "matrix.cuh"
 
-// Orders of k: which 16 of 64 elements a lane has, in fours.
-// RUNS: four times 8 of the first 32 elements, then of the second. HALVES: per 32 elements two lanes, 8 of each half.
-// NEIGHBOURS: 16 in a row. SPREAD: as RUNS, but the second 32 are those 64 elements on.
-enum KOrder { RUNS, HALVES, NEIGHBOURS, SPREAD };
+// Which 32 of 128 elements each of four lanes has.
+// RUNS: 16 of each half of a run of 64 that two lanes share. BLOCKS: 32 in a row. FAR: 16, and the 16 that are 64 on.
+// PAIRS: 8 of every 32. Of four in a row, elements 0 and 2 come first, then 1 and 3; but of NEIGHBOURS, 32 in a row,
+// they come as they are.
+enum KOrder { RUNS, BLOCKS, FAR, PAIRS, NEIGHBOURS };
 
-// `Rows` of gemm/rows.rs.
+// `ActivationRows` of gemm/params.rs.
 struct ActivationRows {
     View x;
     u16* to;
+    // What the product of each row must be multiplied with.
+    float* scales;
     i32 order;
     // 1: F16, 0: BF16.
     i32 is_f16;
 };
-static_assert(sizeof(ActivationRows) == 88, "ActivationRows of gemm");
+static_assert(sizeof(ActivationRows) == 96, "ActivationRows of gemm/params.rs");
 
-// The element of k that stands first of its pair, for pair `t` of the 16 bytes number `chunk` of a row.
-DEVICE int element_in_order(int order, int chunk, int t) {
-    int half = chunk >> 2 & 1, four = (chunk >> 1 & 1) * 4 + (chunk & 1) * 2, step = chunk >> 3;
+// The element of 128 that comes first of the four that lane `t` has in step `j` of 16.
+DEVICE int element_in_order(int order, int j, int t) {
+    int half = j >> 2, four = j & 3;
     switch (order) {
-        case RUNS: return 64 * step + 32 * half + 8 * t + four;
-        case HALVES: return 64 * step + 32 * (t >> 1) + 16 * half + 8 * (t & 1) + four;
-        case NEIGHBOURS: return 64 * step + 16 * t + 8 * half + four;
-        default: return 128 * (step >> 1) + 64 * half + 32 * (step & 1) + 8 * t + four;
+        case RUNS: return 64 * (t >> 1) + 32 * half + 16 * (t & 1) + 4 * four;
+        case FAR: return 64 * half + 16 * t + 4 * four;
+        case PAIRS: return 32 * (2 * half + (four >> 1)) + 8 * t + 4 * (four & 1);
+        default: return 32 * t + 16 * half + 4 * four;
     }
 }
 
-// Thread `thread` of `n_threads` converts its part.
-DEVICE void convert_rows(const ActivationRows& p, i64 thread, i64 n_threads) {
-    int chunks = p.x.size[4] / 8;
-    bool is_plain = p.x.dtype == F32 && p.x.stride[4] == 1;
-    for (i64 i = thread; i < view_rows(p.x) * chunks; i += n_threads) {
-        i64 row = i / chunks;
-        int chunk = (int)(i % chunks);
-        i64 from = row_offset(p.x, row);
-        u32 words[4];
-#pragma unroll
-        for (int t = 0; t < 4; t++) {
-            int k = element_in_order(p.order, chunk, t);
-            float first, second;
-            if (is_plain) {
-                first = ((const float*)p.x.data)[from + k];
-                second = ((const float*)p.x.data)[from + k + 1];
-            } else {
-                first = load_float(p.x.data, p.x.dtype, from + k * p.x.stride[4]);
-                second = load_float(p.x.data, p.x.dtype, from + (k + 1) * p.x.stride[4]);
+// Elements between rows if it is the same for all, else -1.
+DEVICE i64 row_pitch(const View& v) {
+    i64 pitch = 0, rows = 1;
+    for (int axis = 3; axis >= 0; axis--) {
+        if (v.size[axis] == 1) continue;
+        if (rows == 1) pitch = v.stride[axis];
+        else if (v.stride[axis] != pitch * rows) return -1;
+        rows *= v.size[axis];
+    }
+    return pitch;
+}
+
+// Four elements of a row from `at` on; a row has a multiple of four.
+DEVICE float4 four_of_row(const View& x, bool is_plain, i64 row, int at) {
+    float4 four = {0.0f, 0.0f, 0.0f, 0.0f};
+    if (at >= x.size[4]) return four;
+    if (is_plain) return *(const float4*)((const float*)x.data + row + at);
+    four.x = load_float(x.data, x.dtype, row + at * x.stride[4]);
+    four.y = load_float(x.data, x.dtype, row + (at + 1) * x.stride[4]);
+    four.z = load_float(x.data, x.dtype, row + (at + 2) * x.stride[4]);
+    four.w = load_float(x.data, x.dtype, row + (at + 3) * x.stride[4]);
+    return four;
+}
+
+// Warp `warp` of `n_warps` converts its rows.
+DEVICE void convert_rows(const ActivationRows& p, int warp, int n_warps) {
+    const int steps = (p.x.size[4] + 127) / 128, rows = (int)view_rows(p.x);
+    const i64 pitch = row_pitch(p.x);
+    const bool is_plain = p.x.dtype == F32 && p.x.stride[4] == 1 && pitch >= 0 && pitch % 4 == 0 && (u64)p.x.data % 16 == 0;
+    for (int row = warp; row < rows; row += n_warps) {
+        const i64 from = pitch >= 0 ? row * pitch : row_offset(p.x, row);
+        u32 exponent = 127;
+        if (p.is_f16) {
+            // The largest becomes less than 1024. Infinities and NaNs stay what they are.
+            float most = 0.0f;
+#pragma unroll 4
+            for (int at = LANE * 4; at < p.x.size[4]; at += WARP * 4) {
+                float4 four = four_of_row(p.x, is_plain, from, at);
+                most = fmaxf(fmaxf(most, fmaxf(fabsf(four.x), fabsf(four.y))), fmaxf(fabsf(four.z), fabsf(four.w)));
             }
-            words[t] = p.is_f16 ? pack_f16(first, second) : pack_bf16(first, second);
+            u32 largest = __float_as_uint(warp_max(most)) >> 23;
+            if (largest > 0 && largest < 255) exponent = largest > 10 ? largest - 9 : 1;
         }
-        uint4 all = {words[0], words[1], words[2], words[3]};
-        *(uint4*)(p.to + i * 8) = all;
+        const float factor = __uint_as_float((254 - exponent) << 23);
+        if (LANE == 0) p.scales[row] = __uint_as_float(exponent << 23);
+        for (int unit = LANE; unit < steps * 8; unit += WARP) {
+            u32 words[8];
+#pragma unroll
+            for (int t = 0; t < 4; t++) {
+                float4 four = four_of_row(p.x, is_plain, from, (unit >> 3) * 128 + element_in_order(p.order, unit & 7, t));
+                if (p.order != NEIGHBOURS) {
+                    float second = four.y;
+                    four.y = four.z;
+                    four.z = second;
+                }
+                if (p.is_f16) {
+                    words[t] = pack_f16(four.x * factor, four.y * factor);
+                    words[4 + t] = pack_f16(four.z * factor, four.w * factor);
+                } else {
+                    words[t] = pack_bf16(four.x, four.y);
+                    words[4 + t] = pack_bf16(four.z, four.w);
+                }
+            }
+            uint4* to = (uint4*)p.to + ((i64)row * steps * 8 + unit) * 2;
+            uint4 first = {words[0], words[1], words[2], words[3]}, second = {words[4], words[5], words[6], words[7]};
+            to[0] = first;
+            to[1] = second;
+        }
     }
 }

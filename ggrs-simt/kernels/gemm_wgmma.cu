@@ -1,7 +1,9 @@
 // Products of many activations by the matrix units of sm_90a: blocks of two groups of four warps, each with 64 of the
-// 128 rows of a tile and all of its N_TILE activations. A warp decodes its weights straight into the registers of the
-// left factor while the matrix units are at the step before; activations come through shared memory.
+// 128 rows of a tile and all of its N_TILE activations. A warp decodes its weights straight into the registers of
+// the left factor while the matrix units work for the other groups; activations come through shared memory. A step is
+// 128 values of k, half of it is decoded at a time.
 
+#define TILE_ROWS 128
 #include "gemm.cuh"
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -9,104 +11,124 @@
 #include "wgmma.cuh"
 
 #define THREADS 256
-#define STAGES 5
-#define STAGE_BYTES (N_TILE * 128)
-#define MIN_BLOCKS (N_TILE == 256 ? 1 : 2)
+#define STAGES 3
 
-KERNEL(gemm_wgmma, Gemm, THREADS, MIN_BLOCKS) {
+// The left factors of one half of a step, of two rows.
+template <int HALF> DEVICE void decode(const Piece<FORMAT> (&pieces)[2], int step, int t, u32 (&w)[4][4]) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        u32 words[8];
+        pieces[i].template decode<HALF>(step, t, words);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            w[j][i] = words[2 * j];
+            w[j][2 + i] = words[2 * j + 1];
+        }
+    }
+}
+
+// Starts the products of one half of a step.
+template <int SUMS> DEVICE void start(float (&sums)[SUMS], const u32 (&w)[4][4], const u8* panel) {
+    wgmma_fence();
+#pragma unroll
+    for (int j = 0; j < 4; j++) wgmma<is_f16(FORMAT)>(sums, w[j], shared_factor(panel + 32 * j));
+    wgmma_commit();
+}
+
+// Waits until all that was started is done. Only then are the factors used for the last time: until here, their
+// registers hold nothing else.
+DEVICE void finish(const u32 (&w)[4][4]) {
+    wgmma_wait<0>();
+#pragma unroll
+    for (int j = 0; j < 4; j++) asm volatile("" ::"r"(w[j][0]), "r"(w[j][1]), "r"(w[j][2]), "r"(w[j][3]));
+}
+
+// The product of a tile of at most N activations.
+template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u8* space, const u32* x_rows,
+                                           const float* scales) {
+    const int PANEL_BYTES = N * 128, STAGE_BYTES = 2 * PANEL_BYTES;
+    const int t = LANE % 4, row = WARP_ID * 16 + LANE / 4;
+    const int n_steps = (p.k + 127) / 128, last = p.k / 32 - 1;
+
+    // A thread copies one chunk of both panels of some activations.
+    auto copy = [&](int step) {
+        u8* stage = space + step % STAGES * STAGE_BYTES;
+        const int chunk = threadIdx.x % 8;
+#pragma unroll
+        for (int i = 0; i < N * 8 / THREADS; i++) {
+            const int at = threadIdx.x / 8 + i * (THREADS / 8);
+            const u16* from = p.x + ((u64)x_rows[at] + (u32)(step * 16 + chunk)) * 8;
+            cp_async_16(stage + swizzled(at, chunk), from);
+            cp_async_16(stage + PANEL_BYTES + swizzled(at, chunk), from + 64);
+        }
+    };
+
+    const u32 w_row[2] = {weight_row(p, task, row), weight_row(p, task, row + 8)};
+    Piece<FORMAT> pieces[2];
+    auto load = [&](int step) {
+#pragma unroll
+        for (int i = 0; i < 2; i++) pieces[i].load(p.planes[i], w_row[i], step, t, last);
+    };
+    u32 w[4][4];
+    float sums[N / 2];
+#pragma unroll
+    for (int i = 0; i < N / 2; i++) sums[i] = 0.0f;
+
+    load(0);
+#pragma unroll
+    for (int step = 0; step < STAGES - 1; step++) {
+        if (step < n_steps) copy(step);
+        cp_async_commit();
+    }
+#pragma unroll 1
+    for (int step = 0; step < n_steps; step++) {
+        decode<0>(pieces, step, t, w);
+        // After the barrier the stage is there for all, and none reads the one before it any more.
+        cp_async_wait<STAGES - 2>();
+        wgmma_publish();
+        __syncthreads();
+        const u8* stage = space + step % STAGES * STAGE_BYTES;
+        start(sums, w, stage);
+        if (step + STAGES - 1 < n_steps) copy(step + STAGES - 1);
+        cp_async_commit();
+        finish(w);
+        decode<1>(pieces, step, t, w);
+        if (step + 1 < n_steps) load(step + 1);
+        start(sums, w, stage + PANEL_BYTES);
+        finish(w);
+    }
+    // Known again rather than kept.
+    const Task same = task_of(p, N_TILE);
+#pragma unroll
+    for (int j = 0; j < N / 8; j++) {
+        const float four[4] = {sums[4 * j], sums[4 * j + 1], sums[4 * j + 2], sums[4 * j + 3]};
+        store_sums(p, same, scales, row, j * 8 + 2 * t, four);
+    }
+}
+
+KERNEL(gemm_wgmma, Gemm, THREADS, 2) {
     DYNAMIC_SHARED(shared);
     u8* space = shared + (-shared_address(shared) & 1023);
     WAIT();
     TRIGGER();
-    Task task = task_of(p, N_TILE);
+    const Task task = task_of(p, N_TILE);
     if (task.tile.count == 0) return;
     if (task.tile.expert < 0) {
         clear_tile(p, task, THREADS);
         return;
     }
-    const int g = LANE / 4, t = LANE % 4;
-    const int n_steps = p.k / 64;
-
-    // What this thread copies of each step: one chunk of every 32nd activation.
-    const int PER_THREAD = N_TILE / 32;
-    u32 x_row[PER_THREAD];
-#pragma unroll
-    for (int i = 0; i < PER_THREAD; i++) {
-        x_row[i] = activation_row(p, task.tile, (int)threadIdx.x / 8 + i * 32) * (u32)(p.k / 8) + threadIdx.x % 8;
+    // Where each activation starts, in 16 bytes, and its scale: registers are scarce.
+    __shared__ u32 x_rows[N_TILE];
+    __shared__ float scales[N_TILE];
+    if (threadIdx.x < N_TILE) {
+        u32 row = activation_row(p, task.tile, threadIdx.x);
+        x_rows[threadIdx.x] = row * (u32)((p.k + 127) / 128) * 16;
+        scales[threadIdx.x] = p.scales[row];
     }
-    auto copy = [&](int step) {
-        u8* stage = space + step % STAGES * STAGE_BYTES;
-#pragma unroll
-        for (int i = 0; i < PER_THREAD; i++) {
-            const u16* from = p.x + ((u64)x_row[i] + (u32)step * 8) * 8;
-            cp_async_16(stage + swizzled((int)threadIdx.x / 8 + i * 32, threadIdx.x % 8), from);
-        }
-    };
-
-    const int row = WARP_ID * 16 + g;
-    const u32 w_row[2] = {weight_row(p, task, row), weight_row(p, task, row + 8)};
-    Piece<FORMAT> pieces[2];
-    auto load = [&](int step) {
-        pieces[0].load(p.planes[0], w_row[0], step, t);
-        pieces[1].load(p.planes[1], w_row[1], step, t);
-    };
-    u32 w[2][4][4];
-    auto decode = [&](int step, u32(&to)[4][4]) {
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            u32 words[8];
-            pieces[i].decode(step, t, words);
-#pragma unroll
-            for (int j = 0; j < 4; j++) {
-                to[j][i] = words[2 * j];
-                to[j][2 + i] = words[2 * j + 1];
-            }
-        }
-    };
-
-    float sums[N_TILE / 2];
-#pragma unroll
-    for (int i = 0; i < N_TILE / 2; i++) sums[i] = 0.0f;
-
-    load(0);
-    for (int step = 0; step < STAGES - 1; step++) {
-        if (step < n_steps) copy(step);
-        cp_async_commit();
-    }
-    decode(0, w[0]);
-    if (n_steps > 1) load(1);
-    cp_async_wait<STAGES - 2>();
-    wgmma_publish();
     __syncthreads();
-
-    // A step: its products start; while they run, all that the next one needs is made ready. `now` and `next` are
-    // constants once the loop is unrolled: registers cannot be indexed.
-    auto advance = [&](int step, u32(&now)[4][4], u32(&next)[4][4]) {
-        const u8* stage = space + step % STAGES * STAGE_BYTES;
-        wgmma_fence();
-#pragma unroll
-        for (int j = 0; j < 4; j++) wgmma<FORMAT == F16>(sums, now[j], shared_factor(stage + 32 * j));
-        wgmma_commit();
-        // The products of the step before are done: in all warps after the barrier.
-        wgmma_wait<1>();
-        cp_async_wait<STAGES - 3>();
-        wgmma_publish();
-        __syncthreads();
-        if (step + STAGES - 1 < n_steps) copy(step + STAGES - 1);
-        cp_async_commit();
-        if (step + 1 < n_steps) decode(step + 1, next);
-        if (step + 2 < n_steps) load(step + 2);
-    };
-    for (int step = 0; step < n_steps; step += 2) {
-        advance(step, w[0], w[1]);
-        if (step + 1 < n_steps) advance(step + 1, w[1], w[0]);
-    }
-    wgmma_wait<0>();
-#pragma unroll
-    for (int j = 0; j < N_TILE / 8; j++) {
-        float four[4] = {sums[4 * j], sums[4 * j + 1], sums[4 * j + 2], sums[4 * j + 3]};
-        store_sums(p, task, row, j * 8 + 2 * t, four);
-    }
+    // The last tile of an expert is often a small one.
+    if (N_TILE > 64 && task.tile.count > 64) multiply_tile<N_TILE>(p, task, space, x_rows, scales);
+    else multiply_tile<64>(p, task, space, x_rows, scales);
 }
 
 #endif

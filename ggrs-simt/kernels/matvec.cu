@@ -5,6 +5,8 @@
 #include "matvec.cuh"
 
 #define THREADS 256
+// Smaller blocks where there are many short rows: the last ones to run are then fewer.
+#define THREADS_BY_ID 128
 
 // `Matvec` of product/matvec.rs. `weights` are one matrix, or gate and up, or banks of them.
 struct Matvec {
@@ -34,37 +36,46 @@ struct Matvec {
 };
 static_assert(sizeof(Matvec) == 240, "Matvec of product/matvec.rs");
 
-template <int ROWS> DEVICE float joined(const Matvec& p, float first, float second) {
-    return ROWS == 2 ? glu_gate(p.glu, first) * second : first;
+template <bool GLU> DEVICE float joined(const Matvec& p, float first, float second) {
+    return GLU ? glu_gate(p.glu, first) * second : first;
 }
 
-// Blocks along x share the rows of weights, blocks along y the activations, N at a time.
-template <int ROWS, int N> DEVICE void dense(const Matvec& p) {
+// Blocks along x share the rows of weights, blocks along y the activations, N at a time. `lanes` threads have ROWS rows
+// together, or one of gate and up each.
+template <bool GLU, int ROWS, int N> DEVICE void dense(const Matvec& p) {
     __shared__ float space[THREADS / WARP * ROWS * N];
     TRIGGER();
+    constexpr int OUTPUTS = GLU ? 1 : ROWS;
     u32 lanes = 1u << p.lane_bits, lane = threadIdx.x & (lanes - 1);
-    int row = blockIdx.x * (THREADS >> p.lane_bits) + (threadIdx.x >> p.lane_bits);
+    int row = (blockIdx.x * (THREADS >> p.lane_bits) + (threadIdx.x >> p.lane_bits)) * OUTPUTS;
     int token = blockIdx.y * N;
-    bool is_inside = row < p.m;
     Row rows[ROWS];
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) rows[r] = row_at<FORMAT>(p.weights[r], (is_inside ? row : p.m - 1) * p.row_pitch[r]);
+    for (int r = 0; r < ROWS; r++) {
+        int at = row + (GLU ? 0 : r), which = GLU ? r : 0;
+        rows[r] = row_at<FORMAT>(p.weights[which], (at < p.m ? at : p.m - 1) * p.row_pitch[which]);
+    }
     float sum[ROWS][N];
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
         for (int t = 0; t < N; t++) sum[r][t] = 0.0f;
-    dot_rows<FORMAT, ROWS, N, true>(rows, lane, lanes, p.x, token, p.n - token, sum);
+    dot_rows<FORMAT, ROWS, N, true, 4>(rows, lane, lanes, p.x, token, p.n - token, sum);
     sum_lanes<ROWS, N>(sum, lanes, space);
-    if (lane != 0 || !is_inside) return;
+    if (lane != 0) return;
 #pragma unroll
     for (int t = 0; t < N; t++) {
-        if (token + t < p.n) p.out[(i64)(token + t) * p.m + row] = joined<ROWS>(p, sum[0][t], sum[ROWS - 1][t]);
+#pragma unroll
+        for (int r = 0; r < OUTPUTS; r++) {
+            float value = joined<GLU>(p, sum[r][t], sum[ROWS - 1][t]);
+            if (token + t < p.n && row + r < p.m) p.out[(i64)(token + t) * p.m + row + r] = value;
+        }
     }
 }
 
 // Blocks along y are the pairs of a token and one of its experts.
-template <int ROWS> DEVICE void by_id(const Matvec& p) {
-    __shared__ float space[THREADS / WARP * ROWS];
+template <bool GLU> DEVICE void by_id(const Matvec& p) {
+    constexpr int ROWS = GLU ? 2 : 1;
+    __shared__ float space[THREADS_BY_ID / WARP * ROWS];
     WAIT();
     TRIGGER();
     int pair = blockIdx.y, token = pair / p.n_used, choice = pair % p.n_used;
@@ -73,7 +84,7 @@ template <int ROWS> DEVICE void by_id(const Matvec& p) {
     if ((id < 0 || id >= p.total) && blockIdx.x == 0 && threadIdx.x == 0) report_fault(p.fault, token, id);
     bool is_held = id >= 0 && id < p.total && expert >= 0 && expert < p.held;
     u32 lanes = 1u << p.lane_bits, lane = threadIdx.x & (lanes - 1);
-    int row = blockIdx.x * (THREADS >> p.lane_bits) + (threadIdx.x >> p.lane_bits);
+    int row = blockIdx.x * (THREADS_BY_ID >> p.lane_bits) + (threadIdx.x >> p.lane_bits);
     bool is_inside = row < p.m;
     float sum[ROWS][1];
     for (int r = 0; r < ROWS; r++) sum[r][0] = 0.0f;
@@ -85,18 +96,18 @@ template <int ROWS> DEVICE void by_id(const Matvec& p) {
             rows[r] = row_at<FORMAT>(p.weights[r], block);
         }
         i64 x_row = (i64)token * p.x_per_token + (choice < p.x_per_token ? choice : p.x_per_token - 1);
-        dot_rows<FORMAT, ROWS, 1, false>(rows, lane, lanes, p.x, x_row, 1, sum);
+        dot_rows<FORMAT, ROWS, 1, false, FORMAT == Q5_K ? 1 : 2>(rows, lane, lanes, p.x, x_row, 1, sum);
     }
     sum_lanes<ROWS, 1>(sum, lanes, space);
-    if (lane == 0 && is_inside) p.out[(i64)pair * p.m + row] = joined<ROWS>(p, sum[0][0], sum[ROWS - 1][0]);
+    if (lane == 0 && is_inside) p.out[(i64)pair * p.m + row] = joined<GLU>(p, sum[0][0], sum[ROWS - 1][0]);
 }
 
-KERNEL(matvec_1, Matvec, THREADS, 3) { dense<1, 1>(p); }
-KERNEL(matvec_2, Matvec, THREADS, 2) { dense<1, 2>(p); }
-KERNEL(matvec_4, Matvec, THREADS, 2) { dense<1, 4>(p); }
-KERNEL(matvec_8, Matvec, THREADS, 1) { dense<1, 8>(p); }
-KERNEL(matvec_glu_1, Matvec, THREADS, 2) { dense<2, 1>(p); }
-KERNEL(matvec_glu_2, Matvec, THREADS, 2) { dense<2, 2>(p); }
-KERNEL(matvec_glu_4, Matvec, THREADS, 1) { dense<2, 4>(p); }
-KERNEL(matvec_by_id, Matvec, THREADS, 3) { by_id<1>(p); }
-KERNEL(matvec_by_id_glu, Matvec, THREADS, 2) { by_id<2>(p); }
+KERNEL(matvec_1, Matvec, THREADS, 3) { dense<false, 1, 1>(p); }
+KERNEL(matvec_2, Matvec, THREADS, 2) { dense<false, 2, 2>(p); }
+KERNEL(matvec_4, Matvec, THREADS, 1) { dense<false, 2, 4>(p); }
+KERNEL(matvec_8, Matvec, THREADS, 1) { dense<false, 2, 8>(p); }
+KERNEL(matvec_glu_1, Matvec, THREADS, 3) { dense<true, 2, 1>(p); }
+KERNEL(matvec_glu_2, Matvec, THREADS, 2) { dense<true, 2, 2>(p); }
+KERNEL(matvec_glu_4, Matvec, THREADS, 1) { dense<true, 2, 4>(p); }
+KERNEL(matvec_by_id, Matvec, THREADS_BY_ID, 8) { by_id<false>(p); }
+KERNEL(matvec_by_id_glu, Matvec, THREADS_BY_ID, 6) { by_id<true>(p); }

@@ -18,23 +18,35 @@ DEVICE int sum16(const Quad& x) {
     return sum;
 }
 
-// A unit times the activations from its first element on, added to `sum`.
-template <int FORMAT>
-DEVICE float dot_unit(const Factors<FORMAT>& f, const i8* quants, const Q8Scale* scales, float sum) {
-    constexpr int PARTS = unit_parts(FORMAT), STEP = part_step(FORMAT);
+// The activations that a unit meets.
+template <int FORMAT> struct Met {
+    Quad q[unit_parts(FORMAT)];
+    Q8Scale scale[unit_parts(FORMAT)];
+};
+template <int FORMAT> DEVICE Met<FORMAT> met_by(const i8* quants, const Q8Scale* scales) {
+    constexpr int STEP = part_step(FORMAT);
+    Met<FORMAT> x;
+#pragma unroll
+    for (int part = 0; part < unit_parts(FORMAT); part++) {
+        x.q[part] = load_quad(quants + part * STEP);
+        if (part == 0 || !is_joined(FORMAT)) x.scale[part] = scales[part * STEP / 32];
+    }
+    return x;
+}
+
+// A unit times activations, added to `sum`.
+template <int FORMAT> DEVICE float dot_unit(const Factors<FORMAT>& f, const Met<FORMAT>& x, float sum) {
     if constexpr (is_joined(FORMAT)) {
-        Q8Scale x = *scales;
-        int dot = dot16(f.w[0], load_quad(quants)) + dot16(f.w[1], load_quad(quants + 16));
-        sum = fmaf(f.scale[0] * x.d, (float)dot, sum);
-        if constexpr (has_minimums(FORMAT)) sum = fmaf(f.minimum[0], x.sum, sum);
+        int dot = dot16(f.w[0], x.q[0]) + dot16(f.w[1], x.q[1]);
+        sum = fmaf(f.scale[0] * x.scale[0].d, (float)dot, sum);
+        if constexpr (has_minimums(FORMAT)) sum = fmaf(f.minimum[0], x.scale[0].sum, sum);
     } else {
 #pragma unroll
-        for (int part = 0; part < PARTS; part++) {
-            Q8Scale x = scales[part * STEP / 32];
-            Quad q = load_quad(quants + part * STEP);
-            sum = fmaf(f.scale[part] * x.d, (float)dot16(f.w[part], q), sum);
-            if constexpr (has_minimums(FORMAT)) sum = fmaf(f.minimum[part], x.sum, sum);
-            if constexpr (has_part_minimums(FORMAT)) sum = fmaf(f.minimum[part] * x.d, (float)sum16(q), sum);
+        for (int part = 0; part < unit_parts(FORMAT); part++) {
+            float d = x.scale[part].d;
+            sum = fmaf(f.scale[part] * d, (float)dot16(f.w[part], x.q[part]), sum);
+            if constexpr (has_minimums(FORMAT)) sum = fmaf(f.minimum[part], x.scale[part].sum, sum);
+            if constexpr (has_part_minimums(FORMAT)) sum = fmaf(f.minimum[part] * d, (float)sum16(x.q[part]), sum);
         }
     }
     return sum;
@@ -87,29 +99,34 @@ DEVICE Activations<N> activations_at(const Q8& x, i64 x_row, int n_rows, u32 lan
 template <int FORMAT, int ROWS, int N>
 DEVICE void add_unit(const Unit (&unit)[ROWS], const Place& place, const Activations<N>& x, u32 skip,
                      float (&sum)[ROWS][N]) {
+    if constexpr (is_block(FORMAT)) {
+        Factors<FORMAT> f[ROWS];
 #pragma unroll
-    for (int r = 0; r < ROWS; r++) {
-        if constexpr (is_block(FORMAT)) {
-            Factors<FORMAT> f = factors_of<FORMAT>(unit[r], place);
+        for (int r = 0; r < ROWS; r++) f[r] = factors_of<FORMAT>(unit[r], place);
 #pragma unroll
-            for (int t = 0; t < N; t++) {
-                u32 at = x.row_start[t] + skip;
-                sum[r][t] = dot_unit<FORMAT>(f, x.quants + at, x.scales + at / 32, sum[r][t]);
-            }
-        } else {
+        for (int t = 0; t < N; t++) {
+            u32 at = x.row_start[t] + skip;
+            Met<FORMAT> met = met_by<FORMAT>(x.quants + at, x.scales + at / 32);
 #pragma unroll
-            for (int t = 0; t < N; t++) sum[r][t] = dot_floats<FORMAT>(unit[r], x.floats + x.row_start[t] + skip, sum[r][t]);
+            for (int r = 0; r < ROWS; r++) sum[r][t] = dot_unit<FORMAT>(f[r], met, sum[r][t]);
+        }
+    } else {
+#pragma unroll
+        for (int t = 0; t < N; t++) {
+#pragma unroll
+            for (int r = 0; r < ROWS; r++)
+                sum[r][t] = dot_floats<FORMAT>(unit[r], x.floats + x.row_start[t] + skip, sum[r][t]);
         }
     }
 }
 
 // Adds to `sum[r][t]` the lane's share of the dot product of row `r` and activations `x_row + t`, of which there are
-// `n_rows`: those past the last are it. With WAITS the first weights are read before WAIT.
-template <int FORMAT, int ROWS, int N, bool WAITS>
+// `n_rows`: those past the last are it. With WAITS the first weights are read before WAIT. MOST limits units in flight.
+template <int FORMAT, int ROWS, int N, bool WAITS, int MOST>
 DEVICE void dot_rows(const Row (&rows)[ROWS], u32 lane, u32 lanes, const Q8& x, i64 x_row, int n_rows,
                      float (&sum)[ROWS][N]) {
-    constexpr int IN_FLIGHT = ROWS * N > 2 ? 1 : units_in_flight(FORMAT) / ROWS;
-    constexpr int BATCH = IN_FLIGHT > 0 ? IN_FLIGHT : 1;
+    constexpr int WANTED = ROWS * N > 1 ? 1 : units_in_flight(FORMAT);
+    constexpr int BATCH = WANTED < MOST ? WANTED : MOST;
     u32 n_units = (u32)x.k / unit_elems(FORMAT), step = lanes * unit_elems(FORMAT);
     Place place = place_of<FORMAT>(lane);
     Row at[ROWS];
@@ -172,5 +189,31 @@ template <int ROWS, int N> DEVICE void sum_lanes(float (&sum)[ROWS][N], u32 lane
         for (int t = 0; t < N; t++) {
             for (u32 w = 1; w < n_warps; w++) sum[r][t] += space[(WARP_ID + w) * ROWS * N + r * N + t];
         }
+    }
+}
+
+// Rows of one matrix, those of block `block` of all that share it, times activations `token..` of `n`: `out` has a row
+// of `m` for each, `out_pitch` apart. `lanes` threads have ROWS rows together. `space` is shared memory for a value of
+// each warp, row and activation.
+template <int FORMAT, int ROWS, int N>
+DEVICE void multiply_rows(const Planes& weights, i64 row_pitch, int m, u32 lanes, int block, const Q8& x, int token,
+                          int n, float* out, i64 out_pitch, float* space) {
+    u32 lane = threadIdx.x & (lanes - 1);
+    int row = (block * (int)(blockDim.x / lanes) + (int)(threadIdx.x / lanes)) * ROWS;
+    Row rows[ROWS];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++) rows[r] = row_at<FORMAT>(weights, (row + r < m ? row + r : m - 1) * row_pitch);
+    float sum[ROWS][N];
+#pragma unroll
+    for (int r = 0; r < ROWS; r++)
+        for (int t = 0; t < N; t++) sum[r][t] = 0.0f;
+    dot_rows<FORMAT, ROWS, N, true, FORMAT == Q5_K ? 1 : 2>(rows, lane, lanes, x, token, n - token, sum);
+    sum_lanes<ROWS, N>(sum, lanes, space);
+    if (lane != 0) return;
+#pragma unroll
+    for (int t = 0; t < N; t++) {
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+            if (token + t < n && row + r < m) out[(token + t) * out_pitch + row + r] = sum[r][t];
     }
 }

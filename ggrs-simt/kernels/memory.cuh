@@ -1,4 +1,5 @@
-// Loads of 16 bytes: ordinary ones, and those of weights, which nothing writes while kernels run and which are read once.
+// Loads of 16 bytes: ordinary ones, and those of weights, which nothing writes while kernels run and which are read
+// once.
 
 #include "prelude.cuh"
 

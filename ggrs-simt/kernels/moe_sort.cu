@@ -2,8 +2,8 @@
 // meanwhile. A block has one expert: it counts the pairs before its own and lists its own in their order, so no block
 // waits for another and the order is always the same.
 
-#include "gemm.cuh"
 #include "gemm_rows.cuh"
+#include "gemm_tiles.cuh"
 
 #define THREADS 1024
 #define SEGMENTS (THREADS / 32)
@@ -22,31 +22,32 @@ struct Sort {
     i32 held;
     i32 total;
 };
-static_assert(sizeof(Sort) == 208, "Sort of gemm/params.rs");
+static_assert(sizeof(Sort) == 216, "Sort of gemm/params.rs");
 
-DEVICE i64 id_of(const Sort& p, int pair) {
+// Ids are I32.
+DEVICE int id_of(const Sort& p, bool is_plain, int pair) {
     int n_used = p.ids.size[4];
-    i64 at = p.ids.stride[4] == 1 && p.ids.stride[3] == n_used
-                 ? pair
-                 : pair / n_used * p.ids.stride[3] + pair % n_used * p.ids.stride[4];
-    return load_id(p.ids.data, p.ids.dtype, at);
+    i64 at = is_plain ? pair : pair / n_used * p.ids.stride[3] + pair % n_used * p.ids.stride[4];
+    return ((const i32*)p.ids.data)[at];
 }
-DEVICE int group_of(const Sort& p, i64 id) {
-    i64 place = id - p.first;
-    return place >= 0 && place < p.held && id < p.total ? (int)place : p.held;
+// A negative id wraps to a large one.
+DEVICE int group_of(const Sort& p, int id) {
+    u32 place = (u32)id - (u32)p.first;
+    return place < (u32)p.held ? (int)place : p.held;
 }
 
 DEVICE void sort_group(const Sort& p, int group) {
     __shared__ int n_before[SEGMENTS];
     __shared__ int n_mine[SEGMENTS];
-    int n_pairs = p.ids.size[3] * p.ids.size[4];
+    const int n_pairs = p.ids.size[3] * p.ids.size[4];
+    const bool is_plain = p.ids.stride[4] == 1 && (p.ids.stride[3] == p.ids.size[4] || p.ids.size[3] == 1);
     // Each warp looks at a segment of the pairs.
     int segment = (n_pairs + THREADS - 1) / THREADS * 32;
     int from = WARP_ID * segment, to = from + segment < n_pairs ? from + segment : n_pairs;
     int before = 0, mine = 0;
-#pragma unroll 4
+#pragma unroll 8
     for (int i = from; i < to; i += 32) {
-        int at = i + LANE < to ? group_of(p, id_of(p, i + LANE)) : -1;
+        int at = i + LANE < to ? group_of(p, id_of(p, is_plain, i + LANE)) : -1;
         before += at >= 0 && at < group;
         mine += at == group;
     }
@@ -64,9 +65,10 @@ DEVICE void sort_group(const Sort& p, int group) {
         count += n_mine[i];
     }
     place += first;
+#pragma unroll 4
     for (int i = from; mine > 0 && i < to; i += 32) {
         bool is_there = i + LANE < to;
-        i64 id = is_there ? id_of(p, i + LANE) : 0;
+        int id = is_there ? id_of(p, is_plain, i + LANE) : 0;
         bool is_mine = is_there && group_of(p, id) == group;
         u32 all = __ballot_sync(FULL_MASK, is_mine);
         if (is_mine) {
@@ -93,6 +95,5 @@ KERNEL(moe_sort, Sort, THREADS, 1) {
         sort_group(p, blockIdx.x);
         return;
     }
-    i64 thread = (i64)((int)blockIdx.x - n_groups) * THREADS + threadIdx.x;
-    convert_rows(p.rows, thread, (i64)((int)gridDim.x - n_groups) * THREADS);
+    convert_rows(p.rows, ((int)blockIdx.x - n_groups) * N_WARPS + WARP_ID, ((int)gridDim.x - n_groups) * N_WARPS);
 }

@@ -166,7 +166,8 @@ DEVICE u32 minus(u32 bytes, u32 offset) { return ((bytes | 0x80808080u) - offset
 // Four bits to the fifth bit of four bytes.
 DEVICE u32 spread_to_fifth(u32 bits) { return (bits & 15) * 0x02040810u & 0x10101010u; }
 
-// Eight codes of four bits to the values of a table of 16 bytes: those of the low halves of bytes, and of the high ones.
+// Eight codes of four bits to the values of a table of 16 bytes: those of the low halves of bytes, and of the high
+// ones.
 DEVICE void look_up(u32 codes, u64 low_values, u64 high_values, u32& low, u32& high) {
     u32 v[2];
 #pragma unroll
@@ -180,8 +181,8 @@ DEVICE void look_up(u32 codes, u64 low_values, u64 high_values, u32& low, u32& h
     high = __byte_perm(v[0], v[1], 0x7531);
 }
 
-// What a lane needs again for each of its units: of Q4_K and Q5_K, where its two groups' scales and minimums lie. Groups
-// from the fourth on have their upper two bits in the spare ones of the first; no branch for it.
+// What a lane needs again for each of its units: of Q4_K and Q5_K, where its two groups' scales and minimums lie.
+// Groups from the fourth on have their upper two bits in the spare ones of the first; no branch for it.
 struct Place {
     u32 c, shift, upper, of_first, of_third;
 };

@@ -44,7 +44,7 @@ KERNEL(sample_tiles, SampleParams, THREADS, 1) {
         keys[i] = key;
         first = key < first ? key : first;
     }
-    u64* to = p.keys + ((i64)sequence * p.n_tiles + tile) * s.length;
+    u64* to = keys_of(p, s) + (i64)tile * s.length;
     if (s.length == 1) {
         first = block_first(first, space);
         if (threadIdx.x == 0) to[0] = first;
@@ -62,7 +62,7 @@ struct Lists {
     u64* to;
 
     __device__ __forceinline__ Lists(const SampleParams& p, const Sequence& s, int round) {
-        u64* here = p.keys + (i64)s.sequence * p.n_tiles * s.length;
+        u64* here = keys_of(p, s);
         u64* there = p.joined + (i64)s.sequence * p.joined_keys;
         n = p.n_tiles;
         group = LIST_KEYS / s.length;

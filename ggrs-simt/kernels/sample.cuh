@@ -94,11 +94,11 @@ struct Sequence {
 };
 
 DEVICE int ring_row(const SampleParams& p, int position) {
-    return RING + (position > 0 && p.ring > 0 ? position % p.ring : 0);
+    int at = p.ring > 0 ? position % p.ring : 0;
+    return RING + (at < 0 ? at + p.ring : at);
 }
 DEVICE int n_recent_of(const SampleParams& p, const Sequence& s) {
-    int n = s.window < p.ring ? s.window : p.ring;
-    return s.position < n ? (s.position < 0 ? 0 : s.position + 1) : n;
+    return s.window < p.ring ? s.window : p.ring;
 }
 
 // The score of a token that occurred `count` times.
@@ -188,8 +188,11 @@ DEVICE u64 block_scan(u64 v, u64* space, u64& total) {
     return before + v;
 }
 
+// The lists of a sequence's tiles. Every sequence has room for the longest, since lengths differ.
+DEVICE u64* keys_of(const SampleParams& p, const Sequence& s) { return p.keys + (i64)s.sequence * p.n_tiles * MAX_LIST; }
+
 DEVICE u64 best_of_tiles(const SampleParams& p, const Sequence& s, u64* space) {
-    const u64* keys = p.keys + (i64)s.sequence * p.n_tiles * s.length;
+    const u64* keys = keys_of(p, s);
     u64 best = NO_KEY;
     for (int t = threadIdx.x; t < p.n_tiles; t += blockDim.x) {
         u64 key = keys[(i64)t * s.length];

@@ -8,14 +8,13 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
-#include <memory>
 #include <thread>
 
 namespace sim {
 namespace {
 
 std::mutex text_mutex;
-std::string last_text;
+std::string& last_text = *new std::string;
 
 std::mutex devices_mutex;
 
@@ -35,7 +34,7 @@ Settings from_environment() {
     Settings s;
     s.n_devices = (int)number("GGRS_SIM_DEVICES", 2, 0, 16);
     s.memory_bytes = number("GGRS_SIM_MEMORY", s.memory_bytes, 1, 1ull << 38);
-    s.warp = number("GGRS_SIM_WARP", 32, 32, 64) == 64 ? 64 : 32;
+    s.warp = number("GGRS_SIM_WARP", GGRS_SIM_DEFAULT_WARP, 32, 64) == 64 ? 64 : 32;
     unsigned n_cores = std::thread::hardware_concurrency();
     s.n_threads = (unsigned)number("GGRS_SIM_THREADS", n_cores == 0 ? 1 : n_cores, 1, 256);
     s.timeout = (double)number("GGRS_SIM_TIMEOUT", 60, 1, 1000000);
@@ -94,9 +93,9 @@ bool alloc_is_to_fail() { return is_last(allocs_left); }
 int device_count() { return settings().n_devices; }
 
 Device* device(int ordinal) {
-    static const std::unique_ptr<Device[]> devices = [] {
+    static Device* const devices = [] {
         int n = device_count();
-        std::unique_ptr<Device[]> devices(new Device[n > 0 ? n : 1]);
+        Device* devices = new Device[n > 0 ? n : 1];
         for (int i = 0; i < n; i++) {
             devices[i].ordinal = i;
             devices[i].peers.assign(n, false);

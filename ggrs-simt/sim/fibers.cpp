@@ -28,7 +28,9 @@ ggrs_sim_switch:
     popq %r12
     popq %rbx
     popq %rbp
-    ret
+    // No return: the processor would look for the caller's.
+    popq %rcx
+    jmp *%rcx
     .size ggrs_sim_switch, .-ggrs_sim_switch
 
     // Where a fault in a kernel goes on: rsp is as the scheduler saved it.
@@ -113,25 +115,7 @@ void prepare_stack(Fiber* fiber, Stack* stack) {
     fiber->saved = frame;
 }
 
-unsigned first_bit(u64 bits, bool is_reversed) {
-    return is_reversed ? 63 - (unsigned)__builtin_clzll(bits) : (unsigned)__builtin_ctzll(bits);
-}
-
 }  // namespace
-
-// Lanes of the same warp first, so that a collective of a warp is met soon.
-Fiber* next_fiber(Block* block, const Fiber* self) {
-    bool is_reversed = settings().is_reversed;
-    unsigned w = self->warp;
-    u64 lanes = block->warps[w].runnable();
-    if (lanes == 0) {
-        block->runnable_warps &= ~(1ull << w);
-        if (block->runnable_warps == 0) return nullptr;
-        w = first_bit(block->runnable_warps, is_reversed);
-        lanes = block->warps[w].runnable();
-    }
-    return &block->fibers[w * block->width + first_bit(lanes, is_reversed)];
-}
 
 // Marks it as running; gives whether it never ran before.
 static bool start_running(Block* block, Fiber* fiber) {
@@ -243,6 +227,7 @@ void Block::set_up(const unsigned (&grid_dim)[3], const unsigned (&block_dim)[3]
     if (width == warp && std::memcmp(own.block_dim, block_dim, sizeof block_dim) == 0) return;
     std::memcpy(own.block_dim, block_dim, sizeof block_dim);
     width = warp;
+    is_reversed = settings().is_reversed;
     n_threads = block_dim[0] * block_dim[1] * block_dim[2];
     n_warps = (n_threads + warp - 1) / warp;
     for (unsigned i = 0; i < n_threads; i++) {
@@ -309,7 +294,7 @@ namespace {
 
 std::mutex pool_mutex;
 // Of threads that have ended.
-std::vector<Worker*> pool;
+std::vector<Worker*>& pool = *new std::vector<Worker*>;
 
 struct Holder {
     Worker* worker = nullptr;

@@ -71,6 +71,7 @@ struct Block {
     std::unique_ptr<Warp[]> warps;
     // Warps with lanes that can run, as bits.
     u64 runnable_warps = 0;
+    bool is_reversed = false;
     unsigned n_at_barrier = 0;
     int barrier_kind = 0;
     unsigned barrier_votes = 0;
@@ -130,7 +131,23 @@ Outcome run_block(Worker& worker, Block* block);
 
 extern const ggrs_sim_engine engine_functions;
 
-Fiber* next_fiber(Block* block, const Fiber* self);
+inline unsigned first_bit(u64 bits, bool is_reversed) {
+    return is_reversed ? 63 - (unsigned)__builtin_clzll(bits) : (unsigned)__builtin_ctzll(bits);
+}
+
+// Lanes of the same warp first, so that a collective of a warp is met soon.
+inline Fiber* next_fiber(Block* block, const Fiber* self) {
+    unsigned w = self->warp;
+    u64 lanes = block->warps[w].runnable();
+    if (lanes == 0) {
+        block->runnable_warps &= ~(1ull << w);
+        if (block->runnable_warps == 0) return nullptr;
+        w = first_bit(block->runnable_warps, block->is_reversed);
+        lanes = block->warps[w].runnable();
+    }
+    return &block->fibers[w * block->width + first_bit(lanes, block->is_reversed)];
+}
+
 // Leaves a fiber that waits.
 void leave(Fiber* self);
 [[noreturn]] void stop_block(Fiber* self, Error error, std::string text);

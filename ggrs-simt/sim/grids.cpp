@@ -35,9 +35,11 @@ struct Grid {
 
 Elsewhere elsewhere_function = nullptr;
 
-std::mutex help_mutex;
-std::condition_variable help_wanted;
-std::vector<Grid*> in_need;
+// Never destroyed, as nothing of the engine's is: threads go on until the process ends, and to destroy a condition that
+// is waited for takes for ever.
+std::mutex& help_mutex = *new std::mutex;
+std::condition_variable& help_wanted = *new std::condition_variable;
+std::vector<Grid*>& in_need = *new std::vector<Grid*>;
 
 void place_of(const Worker& worker, const Block& block, char* text, size_t bytes) {
     const unsigned* b = block.own.block_idx;
@@ -225,7 +227,8 @@ void run_to_end(Grid& grid, Worker& worker) {
     while (grid.n_ended.load(std::memory_order_acquire) < std::min<u64>(grid.next, grid.n_blocks) ||
            (!grid.has_failed && grid.next < grid.n_blocks)) {
         if (!run_parked(worker)) {
-            bool has_more = elsewhere_function != nullptr && has_parked(worker, grid) && elsewhere_function();
+            bool waits = has_parked(worker, grid) || rounds > 256;
+            bool has_more = elsewhere_function != nullptr && waits && elsewhere_function();
             if (!has_more && ++rounds % 16 == 0) sched_yield();
         }
         take_blocks(grid, worker, true);

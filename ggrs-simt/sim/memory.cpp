@@ -45,7 +45,10 @@ std::mutex mutex;
 Space spaces[MAX_SPACES];
 std::atomic<u64> space_starts[MAX_SPACES];
 // By their first address.
-std::map<u64, Allocation> live, freed;
+std::map<u64, Allocation>& live = *new std::map<u64, Allocation>;
+std::map<u64, Allocation>& freed = *new std::map<u64, Allocation>;
+// Allocations that were left when their device's context ended.
+u64 n_left_over = 0;
 
 u64 rounded(u64 bytes, u64 to) { return (bytes + to - 1) / to * to; }
 
@@ -239,7 +242,10 @@ void free_all(int ordinal) {
     std::lock_guard lock(mutex);
     for (auto it = live.begin(); it != live.end();) {
         auto next = std::next(it);
-        if (it->second.ordinal == ordinal) release(it);
+        if (it->second.ordinal == ordinal) {
+            release(it);
+            n_left_over++;
+        }
         it = next;
     }
 }
@@ -251,7 +257,7 @@ u64 used_bytes(int ordinal) {
 
 u64 n_live_allocations() {
     std::lock_guard lock(mutex);
-    u64 n = 0;
+    u64 n = n_left_over;
     for (const auto& entry : live) n += !entry.second.is_registered;
     return n;
 }

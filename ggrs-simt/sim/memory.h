@@ -25,7 +25,7 @@ Error unregister_host(void* at);
 void free_all(int ordinal);
 
 u64 used_bytes(int ordinal);
-// Of all devices and pinned.
+// Of all devices and pinned, with those that nobody freed before their device's context ended.
 u64 n_live_allocations();
 
 // Where the range lies. False, and `why`, if it is not wholly inside one live allocation although it begins in the

@@ -24,7 +24,7 @@ namespace sim {
 namespace {
 
 std::mutex mutex;
-std::map<std::string, std::shared_ptr<const Code>> loaded;
+std::map<std::string, std::shared_ptr<const Code>>& loaded = *new std::map<std::string, std::shared_ptr<const Code>>;
 
 u64 image_bytes(const u8* image) {
     Elf64_Ehdr header;
@@ -116,6 +116,7 @@ Error find_kernel(const Module& module, const char* name, Kernel& out) {
     out.name = name;
     out.code = module.code;
     out.ordinal = module.ordinal;
+    out.module = &module;
     std::memcpy(&out.entry, entry, sizeof out.entry);
     return Error::None;
 }

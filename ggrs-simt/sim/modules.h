@@ -28,6 +28,8 @@ struct Kernel {
     std::string name;
     std::shared_ptr<const Code> code;
     int ordinal = 0;
+    // Only to be compared.
+    const Module* module = nullptr;
     ggrs_sim_kernel entry = {};
     unsigned max_dynamic = DEFAULT_SHARED;
 };

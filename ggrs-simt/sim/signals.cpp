@@ -71,7 +71,7 @@ struct Watched {
     double since = 0;
 };
 std::mutex watch_mutex;
-std::map<Worker*, Watched> watched;
+std::map<Worker*, Watched>& watched = *new std::map<Worker*, Watched>;
 
 void watch_all() {
     while (true) {

@@ -21,7 +21,7 @@ pub enum Ahead {
 /// # Errors
 /// Those of [`compile_ahead`].
 pub fn kernel_pack(compiler: &dyn Compiler, arch: &str) -> Result<Vec<u8>, CompileError> {
-    let cache = DiskCache::from_env();
+    let cache = DiskCache::new(true);
     let version = compiler.version();
     let mut packed = Vec::new();
     for key in modules() {
@@ -49,7 +49,7 @@ pub fn compile_ahead(
     (part, of): (usize, usize),
     tell: &mut dyn FnMut(&ModuleKey, Ahead),
 ) -> Result<(), CompileError> {
-    let cache = DiskCache::from_env();
+    let cache = DiskCache::new(true);
     let version = compiler.version();
     for key in modules().into_iter().skip(part).step_by(of.max(1)) {
         let Some(text) = source(key.file) else {

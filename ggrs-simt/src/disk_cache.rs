@@ -14,8 +14,8 @@ pub(crate) struct DiskCache {
 }
 
 impl DiskCache {
-    /// The folder that the environment names.
-    pub(crate) fn from_env() -> Self {
+    /// The folder that the environment names, or none.
+    pub(crate) fn new(is_wanted: bool) -> Self {
         let chosen = std::env::var_os(VARIABLE).map(PathBuf::from);
         let usual = || {
             let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
@@ -24,7 +24,7 @@ impl DiskCache {
         };
         let folder = chosen.or_else(usual);
         Self {
-            folder: folder.filter(|f| !f.as_os_str().is_empty()),
+            folder: folder.filter(|f| is_wanted && !f.as_os_str().is_empty()),
         }
     }
 

@@ -265,7 +265,7 @@ impl Args<'_> {
 
     /// Fault cell `i`.
     pub(crate) fn cell(&self, i: usize) -> FaultCell {
-        self.cells.get(i).copied().unwrap_or(FaultCell { least: 0, flag: 0 })
+        self.cells.get(i).copied().unwrap_or_default()
     }
 }
 

@@ -37,10 +37,11 @@ impl Library {
         compiler: Arc<dyn Compiler>,
     ) -> Self {
         Self {
+            // A simulator has a cache of its own, which knows what its code depends on.
+            cache: DiskCache::new(!driver.facts().is_simulated),
             device,
             driver,
             compiler,
-            cache: DiskCache::from_env(),
             loaded: Mutex::default(),
         }
     }
@@ -71,7 +72,8 @@ impl Library {
     fn image(&self, key: &ModuleKey) -> Result<Vec<u8>, DeviceError> {
         let text = source(key.file).ok_or_else(|| self.error(key, "there is no such file"))?;
         let arch = &self.driver.facts().arch;
-        if let Some(image) = pack::embedded(key, &text, arch) {
+        let embedded = pack::embedded(key, &text, arch);
+        if let Some(image) = embedded.filter(|_| !self.driver.facts().is_simulated) {
             return Ok(image.to_vec());
         }
         let name = DiskCache::name(key, &text, arch, &self.compiler.version());

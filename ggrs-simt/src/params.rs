@@ -20,7 +20,7 @@ pub(crate) struct View {
 
 /// `FaultCell`: where a launch reports bad data.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub(crate) struct FaultCell {
     /// Device memory: the least row with a fault, and its index.
     pub(crate) least: u64,

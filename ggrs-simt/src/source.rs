@@ -7,47 +7,63 @@ macro_rules! sources {
 }
 
 sources! {
-    "prelude.cuh",
-    "order.cuh",
-    "select.cu",
-    "sample.cu",
-    "sample.cuh",
-    "router.cu",
-    "collective.cu",
-    "ssm_conv.cu",
-    "gated_delta_net.cu",
-    "planes.cuh",
-    "peer.cu",
-    "peer.cuh",
-    "qk_prep.cu",
-    "rope_angle.cuh",
-    "norm_q8.cu",
-    "repack.cu",
-    "formats.cuh",
-    "matrix.cuh",
     "attention.cuh",
     "attention_combine.cu",
     "attention_decode.cu",
     "attention_generic.cu",
     "attention_prefill.cu",
     "attention_tile.cuh",
-    "product_generic.cu",
-    "product.cuh",
+    "axes.cuh",
+    "cache.cu",
+    "collective.cu",
+    "elementwise.cu",
+    "floats.cuh",
+    "formats.cuh",
+    "fused_experts.cu",
+    "fused_products.cu",
+    "gate.cuh",
+    "gated_delta_net.cu",
+    "gemm.cu",
+    "gemm.cuh",
+    "gemm_convert.cu",
+    "gemm_rows.cuh",
+    "gemm_tiles.cuh",
+    "gemm_wgmma.cu",
+    "matrix.cuh",
     "matvec.cu",
     "matvec.cuh",
+    "memory.cuh",
+    "moe_sort.cu",
+    "movement.cu",
+    "norm.cu",
+    "norm_q8.cu",
+    "order.cuh",
+    "peer.cu",
+    "peer.cuh",
+    "planes.cuh",
+    "prelude.cuh",
+    "product.cuh",
+    "product_f32.cu",
+    "product_generic.cu",
+    "q8_unit.cuh",
+    "qk_prep.cu",
+    "quantise.cu",
+    "quantise.cuh",
     "quantise_q8.cu",
     "quantise_q8.cuh",
-    "q8_unit.cuh",
-    "memory.cuh",
-    "gate.cuh",
-    "wgmma.cuh",
+    "reduce.cu",
+    "repack.cu",
+    "rope.cu",
+    "rope_angle.cuh",
+    "router.cu",
+    "sample.cu",
+    "sample.cuh",
+    "select.cu",
+    "softmax.cu",
+    "ssm_conv.cu",
     "tile_decode.cuh",
-    "moe_sort.cu",
-    "gemm_wgmma.cu",
-    "gemm_rows.cuh",
-    "gemm_convert.cu",
-    "gemm.cuh",
-    "gemm.cu",
+    "turns.cuh",
+    "wgmma.cuh",
 }
 
 /// The text of a kernel file with its includes in place, each once; `None` if there is no such file.
@@ -73,4 +89,25 @@ fn inline(name: &str, seen: &mut Vec<&'static str>, text: &mut String) -> Option
         }
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modules;
+
+    #[test]
+    fn every_file_is_listed_and_every_module_has_one() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels");
+        let mut there: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        there.sort();
+        let listed: Vec<&str> = FILES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(listed, there);
+        for module in modules() {
+            assert!(source(module.file).is_some(), "{module}");
+        }
+    }
 }

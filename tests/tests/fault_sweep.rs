@@ -19,6 +19,7 @@ use std::time::Duration;
 use ggrs_core::device::{Device, Precision};
 use ggrs_core::{DType, DeviceError};
 use ggrs_meta::{HostTransport, MetaDevice, MetaOptions};
+use ggrs_model::sampling::{Sampler, SamplerConfig};
 use ggrs_model::{
     LoadOptions, Logits, Model, ModelError, Session, SessionError, SessionOptions, SlotId,
 };
@@ -244,6 +245,16 @@ impl Life {
             first == second,
             "the restored slot goes on otherwise than the saved one"
         );
+        let by_itself = |s: &mut Session| {
+            let mut greedy = Sampler::new(SamplerConfig::default(), 0).unwrap();
+            s.slot(SECOND)?.decode(argmax(&first), &mut greedy)
+        };
+        let chosen = self.attempt("a step by itself", session, by_itself, |s| {
+            assert_eq!(tokens(s, SECOND), [&held[..], &next].concat());
+        })?;
+        let fed = |s: &mut Session| s.slot(FIRST)?.feed(&[argmax(&first)], Logits::Last);
+        let fed = self.attempt("the saved slot", session, fed, |_| {})?;
+        assert_eq!(chosen, argmax(&fed), "the device chooses another token");
         answer.take(first);
         self.answer = Some(answer);
         Some(())
@@ -403,6 +414,7 @@ fn sweep(layout: Layout, n_devices: usize, kinds_of: Kinds) {
         "restore",
         "the restored slot",
         "the saved slot",
+        "a step by itself",
     ];
     for call in calls {
         assert!(

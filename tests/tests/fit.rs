@@ -57,12 +57,12 @@ fn options(n_ctx: Option<usize>) -> FitOptions {
     }
 }
 
-/// Bytes that a deployment takes on each device, worked out without the fit: three prefill steps and one decode step.
+/// Bytes that a deployment takes on each device, worked out without the fit: three prefill steps and two of one token.
 fn need(file: &GgufFile, deployment: &Deployment, n_ctx: usize) -> BTreeMap<String, u64> {
     let session = options(Some(n_ctx)).session;
     let placement = deployment.placement().unwrap();
     let mut need = BTreeMap::new();
-    for (n_tokens, times) in [(64, 3), (1, 1)] {
+    for (n_tokens, times) in [(64, 3), (1, 2)] {
         let plan = preview(
             file,
             &placement,

@@ -20,8 +20,8 @@ use ggrs_model::gguf::GgufFile;
 use ggrs_model::sampling::{Sampler, SamplerConfig};
 use ggrs_model::tokenizer::EncodeOptions;
 use ggrs_model::{
-    Deployment, GenerateOptions, HostExperts, LoadOptions, Model, Override, SessionOptions,
-    SplitMode, preview,
+    Deployment, GenerateOptions, HostExperts, LoadOptions, Logits, Model, Override, SessionOptions,
+    SlotId, SplitMode, preview,
 };
 use ggrs_sched::{Leaves, Pattern, Pin, Placement, SchedPlan, Spread};
 use ggrs_tests::fixtures::{demo_questions, fixture_path};
@@ -42,7 +42,24 @@ fn same_as_one(fixture: &str, placements: Vec<(String, Placement)>) {
         let error = nmse(&actual, &expected);
         assert!(error <= 1e-10, "{fixture}, {name}: NMSE {error:e}");
         assert_eq!(got, tokens, "{fixture}, {name}");
+        assert_eq!(decoded(&model), tokens, "{fixture}, {name}: decoded");
     }
+}
+
+/// The greedy tokens after the prompt, chosen where the logits are.
+fn decoded(model: &Arc<Model>) -> Vec<u32> {
+    let mut session = open(model, 64, DType::F32);
+    let mut greedy = Sampler::new(SamplerConfig::default(), 0).expect("greedy");
+    let logits = session
+        .feed(&PROMPT, Logits::Last)
+        .expect("the prompt runs");
+    let mut tokens = vec![greedy.sample(&logits).expect("a token")];
+    while tokens.len() < N_MORE {
+        let mut slot = session.slot(SlotId(0)).expect("a slot");
+        let last = *tokens.last().expect("the first");
+        tokens.push(slot.decode(last, &mut greedy).expect("a step runs"));
+    }
+    tokens
 }
 
 /// The whole CPU, as the memory for what is kept off the members.

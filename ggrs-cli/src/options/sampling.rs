@@ -30,6 +30,22 @@ pub(crate) struct SamplingOptions {
     /// Makes recent tokens less likely; 1 for no difference
     #[arg(long, value_name = "X", default_value_t = 1.0)]
     repeat_penalty: f32,
+    /// Taken from the logits of recent tokens; 0 for no difference
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
+    presence_penalty: f32,
+    /// Taken from the logits of recent tokens for every time that they occur; 0 for no difference
+    #[arg(
+        long,
+        value_name = "X",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
+    frequency_penalty: f32,
     /// How many of the last tokens count as recent
     #[arg(long, value_name = "N", default_value_t = SamplerConfig::default().repetition_window)]
     repeat_last_n: usize,
@@ -46,6 +62,8 @@ impl SamplingOptions {
             top_p: self.top_p,
             min_p: self.min_p,
             repetition_penalty: self.repeat_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
             repetition_window: self.repeat_last_n,
         };
         Sampler::new(config, self.seed)

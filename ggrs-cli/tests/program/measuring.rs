@@ -201,6 +201,17 @@ fn bench_prints_llama_bench_s_table() {
 }
 
 #[test]
+fn bench_decodes_chained_beside_random_tokens() {
+    let args = BENCH.iter().copied().chain(["--chained"]);
+    let table = ggrs(args).succeeded().stdout;
+    let rows = table.lines().skip(2).map(|line| line.split('|').nth(6));
+    let tests: Vec<&str> = rows.flatten().map(str::trim).collect();
+    let expected = ["pp32", "tg4", "tg4 chained"];
+    let deeper = ["pp32 @ d16", "tg4 @ d16", "tg4 chained @ d16"];
+    assert_eq!(tests, [expected, deeper].concat());
+}
+
+#[test]
 fn bench_says_what_is_unusual() {
     let unusual = [
         "-b",

@@ -255,7 +255,7 @@ pub enum DeviceError {
         source: ShardError,
     },
     /// The device is gone.
-    #[error("{device} was lost: {cause}; open it again")]
+    #[error("{device} was lost: {cause}; open it again, and if that fails start the program again")]
     Lost {
         /// The device.
         device: String,

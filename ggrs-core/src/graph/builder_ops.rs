@@ -7,8 +7,8 @@ use crate::ops::{
     AddRmsNorm, Argmax, Argsort, Attention, Binary, BinaryKind, Broadcast, CacheWrite, Cast, Clamp,
     Collective, CollectiveKind, Concat, ConstData, Contiguous, CumSum, GatedDeltaNet, GetRows, Glu,
     GluInput, GluKind, L2Norm, LayerNorm, Leaf, LeafKind, MatMul, MatMulGlu, MatMulId, MatMulIdGlu,
-    Op, Permute, Reduce, ReduceKind, Reshape, RmsNorm, Rope, RouteExperts, Sample, Scale, SetRows, Slice,
-    Softmax, SortOrder, SsmConv, Store, TopK, Unary, UnaryKind,
+    Op, Permute, Reduce, ReduceKind, Reshape, RmsNorm, Rope, RouteExperts, Sample, Scale, SetRows,
+    Slice, Softmax, SortOrder, SsmConv, Store, TopK, Unary, UnaryKind,
 };
 use crate::{DType, GraphError, Real, Shape, TensorDesc};
 

@@ -9,14 +9,14 @@ use crate::{DType, DTypeSet, Dim, OpError, TensorDesc};
 ///
 /// Operands: `cursor` I32 `[4 + W, R]`, `logits` F32 `[R, V]` with `V` at most 2^24, `settings` F32 `[R, 8]` (a row of
 /// [`SampleSettings`] each), `seeds` I64 `[R]`. A column of the cursor is a sequence: the rows named by the constants
-/// below, then a ring of its last tokens, where the token at position `p` stands in row `4 + p mod W`; what is no id of
-/// a token stands for none. The result is the cursor with the chosen token, the next position, one more draw, and the
+/// below, then a ring of its last tokens, where the token at position `p` stands in row `4 + p mod W` (at least 4); what
+/// is no id of a token stands for none. The result is the cursor with the chosen token, the next position, one more draw, and the
 /// token at that position in the ring. A column with a slot below 0 is padding and stays as it is.
 ///
 /// How a token is chosen, in this order:
-/// 1. A token's score is its logit. If settings penalise, that of a token that occurs `n > 0` times among the last
-///    `window` positions of the ring (at most `W`), the one before the chosen one last, is divided by `repetition` if it
-///    is above 0 and multiplied otherwise, less `n * frequency + presence`; computed in float64, rounded to F32, at most
+/// 1. A token's score is its logit. If settings penalise, that of a token that occurs `n > 0` times in the ring's
+///    places for the last `window` positions (at most `W`) up to the cursor's, is divided by `repetition` if it is above
+///    0 and multiplied otherwise, less `n * frequency + presence`; computed in float64, rounded to F32, at most
 ///    the largest F32 in size. Tokens rank by score, of equal ones (0 and -0 are) the lower id first. A logit of -inf
 ///    stays and is never chosen.
 /// 2. Unless `temperature` is above 0, the best token is chosen.
@@ -74,9 +74,8 @@ impl OpSpec for Sample {
                 expected: "at least 4 rows [4 + recent tokens, sequences]",
             });
         }
-        let per_sequence = |x: Operand<'_>| {
-            x.same(1, "number of sequences", cursor.role, cursor.from_end(0))
-        };
+        let per_sequence =
+            |x: Operand<'_>| x.same(1, "number of sequences", cursor.role, cursor.from_end(0));
         let logits = logits
             .dtype(DTypeSet::F32)?
             .rank(2, "2 axes [sequences, vocabulary]")?

@@ -35,11 +35,7 @@ impl Live {
 ///
 /// `steps` are the nodes that run, in order. Inputs and outputs live through the whole run: inputs may be written
 /// once and run many times, outputs are read after the last step.
-pub(super) fn liveness(
-    graph: &Graph,
-    steps: &[NodeId],
-    fusions: &[Fusion],
-) -> Vec<Option<Live>> {
+pub(super) fn liveness(graph: &Graph, steps: &[NodeId], fusions: &[Fusion]) -> Vec<Option<Live>> {
     let end = steps.len();
     let mut live: Vec<Option<Live>> = vec![None; graph.values().len()];
     for (_, kind, value) in graph.leaves() {

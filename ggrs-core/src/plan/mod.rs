@@ -15,8 +15,8 @@ pub use members::{DeviceBytes, Shards};
 pub use planner::{PlanOptions, plan, plan_one};
 
 use crate::device::{Precision, Route, WeightForm};
-use crate::passes::PassReport;
 use crate::error::Fault;
+use crate::passes::PassReport;
 use crate::{DeviceError, DeviceIdx, ExecError, Graph, NodeId, Sharding, TensorDesc, ValueId};
 
 /// What will run, where, with which kernel, in which memory: its parts can be read and not changed.

@@ -71,7 +71,12 @@ pub fn plan_one<D: Device + ?Sized>(
     });
     for fusion in &fusions {
         let first = fusion.steps.start;
-        for (step, (route, _)) in routes.iter_mut().enumerate().take(fusion.steps.end).skip(first) {
+        for (step, (route, _)) in routes
+            .iter_mut()
+            .enumerate()
+            .take(fusion.steps.end)
+            .skip(first)
+        {
             *route = if step == first {
                 fusion.route.clone()
             } else {

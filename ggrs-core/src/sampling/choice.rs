@@ -72,7 +72,11 @@ pub fn choose(
     let has_order = settings.top_k >= 1.0 || settings.top_p < 1.0;
     if !has_order {
         for key in keys.iter_mut() {
-            *key = if is_probable(*key) { tempered.weight(*key) } else { 0 };
+            *key = if is_probable(*key) {
+                tempered.weight(*key)
+            } else {
+                0
+            };
         }
         // Weights now, in the order of ids.
         return Ok(drawn(keys.iter().copied(), random));

@@ -9,14 +9,22 @@
 pub(super) const fn key_of(score: f32, id: usize) -> u64 {
     // 0 and -0 are one score.
     let bits = (score + 0.0).to_bits();
-    let rank = if bits >> 31 == 1 { bits } else { !bits & 0x7fff_ffff };
+    let rank = if bits >> 31 == 1 {
+        bits
+    } else {
+        !bits & 0x7fff_ffff
+    };
     (rank as u64) << 32 | id as u32 as u64
 }
 
 /// Its score.
 pub(super) const fn score_of(key: u64) -> f32 {
     let rank = (key >> 32) as u32;
-    f32::from_bits(if rank >> 31 == 1 { rank } else { !rank & 0x7fff_ffff })
+    f32::from_bits(if rank >> 31 == 1 {
+        rank
+    } else {
+        !rank & 0x7fff_ffff
+    })
 }
 
 /// Its id.

@@ -49,7 +49,16 @@ impl SampleSettings {
 
 impl From<[f32; Self::N]> for SampleSettings {
     fn from(row: [f32; Self::N]) -> Self {
-        let [temperature, top_k, top_p, min_p, repetition, presence, frequency, window] = row;
+        let [
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repetition,
+            presence,
+            frequency,
+            window,
+        ] = row;
         Self {
             temperature,
             top_k,

@@ -178,3 +178,77 @@ fn argsort_of_halves() {
         "argsort \"argsort\" (x \"p\" F16 [3, 8]): x must be F32, got F16; insert a cast",
     );
 }
+
+/// What `sample` refuses of a cursor, logits, settings and seeds; the cursor is a state.
+fn refuses_sample(
+    cursor: [usize; 2],
+    logits: &'static [usize],
+    settings: [usize; 2],
+    seeds: DType,
+    message: &str,
+) {
+    refuses(
+        |b| {
+            let cursor = b.state("cursor", DType::I32, cursor)?;
+            let logits = input(b, "logits", logits);
+            let settings = b.input("settings", F, settings)?;
+            let seeds = b.input("seeds", seeds, [2])?;
+            b.sample(cursor, logits, settings, seeds)
+        },
+        message,
+    );
+}
+
+#[test]
+fn sample_of_other_sizes() {
+    use DType::{I32, I64};
+    refuses_sample(
+        [3, 2],
+        &[2, 9],
+        [2, 8],
+        I64,
+        "sample \"sample\" (cursor \"cursor\" I32 [3, 2], logits \"logits\" F32 [2, 9], settings \"settings\" F32 [2, 8], seeds \"seeds\" I64 [2]): cursor must have at least 4 rows [4 + recent tokens, sequences], got [3, 2]",
+    );
+    refuses_sample(
+        [20, 2],
+        &[1, 9],
+        [2, 8],
+        I64,
+        "sample \"sample\" (cursor \"cursor\" I32 [20, 2], logits \"logits\" F32 [1, 9], settings \"settings\" F32 [2, 8], seeds \"seeds\" I64 [2]): number of sequences differs: logits has 1, cursor has 2",
+    );
+    refuses_sample(
+        [20, 2],
+        &[2, 0],
+        [2, 8],
+        I64,
+        "sample \"sample\" (cursor \"cursor\" I32 [20, 2], logits \"logits\" F32 [2, 0], settings \"settings\" F32 [2, 8], seeds \"seeds\" I64 [2]): vocabulary = 0 is not allowed: it must be from 1 to 2^24",
+    );
+    refuses_sample(
+        [20, 2],
+        &[2, 9],
+        [2, 7],
+        I64,
+        "sample \"sample\" (cursor \"cursor\" I32 [20, 2], logits \"logits\" F32 [2, 9], settings \"settings\" F32 [2, 7], seeds \"seeds\" I64 [2]): settings must have 2 axes [sequences, 8], got [2, 7]",
+    );
+    refuses_sample(
+        [20, 2],
+        &[2, 9],
+        [2, 8],
+        I32,
+        "sample \"sample\" (cursor \"cursor\" I32 [20, 2], logits \"logits\" F32 [2, 9], settings \"settings\" F32 [2, 8], seeds \"seeds\" I32 [2]): seeds must be I64, got I32",
+    );
+}
+
+#[test]
+fn sample_over_an_input() {
+    refuses(
+        |b| {
+            let cursor = b.input("cursor", DType::I32, [4, 1])?;
+            let logits = input(b, "logits", &[1, 9]);
+            let settings = input(b, "settings", &[1, 8]);
+            let seeds = b.input("seeds", DType::I64, [1])?;
+            b.sample(cursor, logits, settings, seeds)
+        },
+        "sample \"sample\" (cursor \"cursor\" I32 [4, 1], logits \"logits\" F32 [1, 9], settings \"settings\" F32 [1, 8], seeds \"seeds\" I64 [1]): cursor cannot be written: it is an input; use a state or the result of an op",
+    );
+}

@@ -1,10 +1,10 @@
 //! Rules of views, copies, tables, writes and exchanges.
 
 use ggrs_core::ops::{
-    Broadcast, CacheWrite, Cast, Concat, GetRows, Op, Permute, Receive, Reshape, Send, SetRows,
-    Slice, Store, Window,
+    Broadcast, CacheWrite, Cast, Concat, GetRows, Op, Permute, Receive, Reshape, Sample, Send,
+    SetRows, Slice, Store, Window,
 };
-use ggrs_core::{DType, Shape};
+use ggrs_core::{DType, Shape, TensorDesc};
 use smallvec::smallvec;
 
 use crate::case::{Case, case, f32s, ids};
@@ -187,6 +187,17 @@ fn writes_keep_the_written_tensor_as_it_lies() {
         )
         .whole(&["R", shared, "R", "R", "R"])
         .whole(&["0: 0-8 | 8-16", "R", "R", "R", "R"]);
+}
+
+#[test]
+fn tokens_are_chosen_from_whole_rows() {
+    let seeds = TensorDesc::new(DType::I64, [2]);
+    let sample = case(Sample, [ids([20, 2]), f32s([2, 9]), f32s([2, 8]), seeds]);
+    sample
+        .whole(&["R", "R", "R", "R"])
+        .whole(&["R", "1: 0-4 | 4-9", "R", "R"])
+        .whole(&["R", "0: 0-1 | 1-2", "R", "R"])
+        .whole(&["R", "P", "R", "R"]);
 }
 
 #[test]

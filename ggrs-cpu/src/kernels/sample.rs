@@ -57,8 +57,10 @@ impl ChooseTokens {
         let settings = SampleSettings::from(settings.unwrap_or([0.0; SampleSettings::N]));
         let ring = self.cursor.n_rows() - Sample::RING;
         let now = self.at(Sample::POSITION, sequence);
-        let recent = (0..now.saturating_add(1)).rev().take(ring.min(settings.window as usize));
-        let recent = recent.map(|position| self.at(ring_row(position, ring), sequence));
+        let recent = (0..ring.min(settings.window as usize)).map(|i| {
+            let position = now.wrapping_sub(i32::try_from(i).unwrap_or(0));
+            self.at(ring_row(position, ring), sequence)
+        });
         let draw = self.at(Sample::DRAWS, sequence) as u32;
         let random = random(self.seeds.id(0, sequence) as u64, draw);
         let token = choose(self.logits.row(sequence), recent, &settings, random, keys);
@@ -70,9 +72,10 @@ impl ChooseTokens {
     }
 }
 
-/// The row of the ring for a position that is not negative.
+/// The row of a position in a ring.
 fn ring_row(position: i32, ring: usize) -> usize {
-    Sample::RING + usize::try_from(position).unwrap_or(0) % ring.max(1)
+    let ring = i32::try_from(ring).unwrap_or(i32::MAX).max(1);
+    Sample::RING + usize::try_from(position.rem_euclid(ring)).unwrap_or(0)
 }
 
 impl Kernel for ChooseTokens {

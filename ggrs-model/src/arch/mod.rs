@@ -24,6 +24,9 @@ pub struct StepShape {
     pub block: usize,
     /// What keys and values are kept as.
     pub kv_dtype: DType,
+    /// For a step that goes on by itself: its sequences, whose tokens stand in a cursor on the device, where the next
+    /// ones are chosen as well. `None` for one whose tokens the host writes and whose logits it reads.
+    pub decode: Option<usize>,
 }
 
 impl StepShape {
@@ -34,6 +37,7 @@ impl StepShape {
         n_blocks: 1,
         block: 1,
         kv_dtype: DType::F32,
+        decode: None,
     };
 
     /// Cells of the KV cache.

@@ -5,7 +5,7 @@ use ggrs_core::ops::{Attention, GluKind, Rope, RopeMode, Yarn};
 use ggrs_core::{Cut, Graph, Link, Real, Role, RoleKind};
 
 use super::{StepShape, size};
-use crate::blocks::{AttentionBlock, ExpertsBlock, KvLeaves, StepInputs, head_link, names};
+use crate::blocks::{AttentionBlock, ExpertsBlock, KvLeaves, StepInputs, head_link};
 use crate::error::ModelError;
 use crate::gguf::GgufFile;
 use crate::weights::{WeightLeaves, first_path};
@@ -155,8 +155,8 @@ impl Config {
             let mut mixed = mixed;
             if layer + 1 == self.n_layers {
                 // From here on, only the rows whose logits are wanted.
-                residual = w.graph.get_rows(residual, inputs.out_rows)?;
-                mixed = w.graph.get_rows(mixed, inputs.out_rows)?;
+                residual = inputs.wanted(&mut w.graph, residual)?;
+                mixed = inputs.wanted(&mut w.graph, mixed)?;
             }
             x = w.graph.add(mixed, residual)?;
 
@@ -182,8 +182,7 @@ impl Config {
             )?
         };
         let logits = w.graph.matmul(head, x)?;
-        w.graph.output(names::LOGITS, logits)?;
-        Ok(w.graph.seal()?)
+        Ok(inputs.finish(w.graph, logits)?)
     }
 
     fn attention(

@@ -7,4 +7,4 @@ mod input;
 pub(crate) use attention::KV_DTYPES;
 pub(crate) use attention::{AttentionBlock, KvLeaves, head_link};
 pub(crate) use experts::ExpertsBlock;
-pub(crate) use input::{StepInputs, names};
+pub(crate) use input::{N_RECENT, StepInputs, names};

@@ -55,10 +55,17 @@ impl Sampler {
     /// # Errors
     /// There is no logit, all are -inf, or one is NaN or +inf.
     pub fn sample(&mut self, logits: &[f32]) -> Result<TokenId, SampleError> {
-        let n_logits = logits.len();
-        if n_logits == 0 {
+        if logits.is_empty() {
             return Err(SampleError::NoLogits);
         }
+        let chosen = self.choose(logits)?;
+        self.n_draws = self.n_draws.wrapping_add(1);
+        Ok(chosen)
+    }
+
+    /// The token that [`Sampler::sample`] would choose.
+    pub(crate) fn choose(&mut self, logits: &[f32]) -> Result<TokenId, SampleError> {
+        let n_logits = logits.len();
         self.check_accepted(n_logits)?;
         self.keys.resize(n_logits, 0);
         let recent = self.recent.iter().map(|id| *id as i32);
@@ -71,22 +78,19 @@ impl Sampler {
             },
             NoChoice::AllMasked => SampleError::AllMasked { n_logits },
         })?;
-        self.n_draws = self.n_draws.wrapping_add(1);
         Ok(chosen as TokenId)
     }
 
     /// Tells the sampler that a token is now part of the text, for the penalties. Tokens
     /// of the prompt count too if they are accepted.
     pub fn accept(&mut self, id: TokenId) {
-        if self.settings.penalise() {
-            if self.recent.len() == self.config.repetition_window {
-                self.recent.pop_front();
-            }
-            self.recent.push_back(id);
+        self.recent.push_back(id);
+        if self.recent.len() > self.n_recent() {
+            self.recent.pop_front();
         }
     }
 
-    /// Accepts a token that a device chose for it.
+    /// Accepts a token that was chosen as [`Sampler::sample`] would have.
     pub(crate) fn accept_drawn(&mut self, id: TokenId) {
         self.n_draws = self.n_draws.wrapping_add(1);
         self.accept(id);
@@ -111,6 +115,15 @@ impl Sampler {
     /// The seed, and the tokens chosen so far.
     pub(crate) const fn draws(&self) -> (u64, u32) {
         (self.seed, self.n_draws)
+    }
+
+    /// How many accepted tokens count at most.
+    pub(crate) fn n_recent(&self) -> usize {
+        if self.settings.penalise() {
+            self.config.repetition_window
+        } else {
+            0
+        }
     }
 
     /// The accepted tokens that count, the last one first.

@@ -2,6 +2,8 @@
 
 mod acquire;
 mod checkpoints;
+mod cursor;
+mod decode;
 mod open;
 mod options;
 mod pages;

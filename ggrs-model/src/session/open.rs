@@ -9,7 +9,7 @@ use super::rows::StateRows;
 use super::sequence::Sequence;
 use super::slot::{Slot, SlotId};
 use crate::buckets::Steps;
-use crate::error::{ModelError, SessionError};
+use crate::error::SessionError;
 use crate::model::Model;
 use crate::tokenizer::TokenId;
 
@@ -48,25 +48,11 @@ impl Session {
         let n_batch = options.n_batch.min(n_slots * n_ctx);
         let pages = Pages::new(n_slots, n_ctx);
         let shape = options.step_shape(n_ctx);
-        let graph = model.graph(&shape).map_err(|e| match e {
-            ModelError::Graph(source) => SessionError::Graph {
-                n_tokens: n_batch,
-                source,
-            },
-            // The file was read once already; nothing else can fail now.
-            _ => SessionError::Lacks {
-                what: "weights that it had when it was loaded",
-                way_out: "load it again",
-            },
-        })?;
-
-        let steps = Steps::new(model, graph, n_slots, |bytes, source| {
-            SessionError::Context {
-                n_ctx: n_slots * n_ctx,
-                kv: options.kv_dtype,
-                bytes,
-                source,
-            }
+        let steps = Steps::new(model, shape, |bytes, source| SessionError::Context {
+            n_ctx: n_slots * n_ctx,
+            kv: options.kv_dtype,
+            bytes,
+            source,
         })?;
         let n_cells = shape.n_cells();
         let states = steps.states().iter().map(|s| StateRows::of(s, n_cells));

@@ -36,6 +36,7 @@ impl SessionOptions {
             n_blocks: n_ctx.div_ceil(BLOCK),
             block: BLOCK,
             kv_dtype: self.kv_dtype,
+            decode: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::open::Session;
 use super::options::Logits;
 use super::slot::SlotId;
 use crate::blocks::names;
-use crate::buckets::bucket;
+use crate::buckets::{StepSize, bucket};
 use crate::error::SessionError;
 use crate::tokenizer::TokenId;
 
@@ -26,15 +26,24 @@ impl Session {
     /// Nothing to do, a slot that is not there or given twice, more tokens than fit, an id outside the vocabulary, a
     /// run that fails. All slots stay as they were.
     pub fn step(&mut self, parts: &[(SlotId, &[TokenId])]) -> Result<Vec<Vec<f32>>, SessionError> {
-        for (i, (slot, _)) in parts.iter().enumerate() {
-            self.check_slot(*slot)?;
-            if parts.iter().take(i).any(|(other, _)| other == slot) {
-                return Err(SessionError::SlotTwice { slot: *slot });
-            }
-        }
+        self.check_slots(parts.iter().map(|(slot, _)| *slot))?;
         let rows = self.advance(parts, Logits::Last, &mut |_| {})?;
         let n_vocab = self.model.architecture().n_vocab();
         Ok(rows.chunks(n_vocab).map(<[f32]>::to_vec).collect())
+    }
+
+    /// All slots must be there, each once.
+    pub(super) fn check_slots(
+        &self,
+        slots: impl Iterator<Item = SlotId> + Clone,
+    ) -> Result<(), SessionError> {
+        for (i, slot) in slots.clone().enumerate() {
+            self.check_slot(slot)?;
+            if slots.clone().take(i).any(|other| other == slot) {
+                return Err(SessionError::SlotTwice { slot });
+            }
+        }
+        Ok(())
     }
 
     /// Appends tokens to different slots that there are. Returns rows of logits in the order of the tokens.
@@ -102,11 +111,12 @@ impl Session {
         &mut self,
         n_tokens: usize,
     ) -> Result<Vec<(String, Vec<KernelTime>)>, SessionError> {
-        let size = bucket(n_tokens, self.n_batch);
-        Ok(self.steps.get(size, 1)?.profile()?)
+        let n_tokens = bucket(n_tokens, self.n_batch);
+        let step = self.steps.get(StepSize::Feed { n_tokens, n_out: 1 })?;
+        Ok(step.profile()?)
     }
 
-    fn run_parts(
+    pub(super) fn run_parts(
         &mut self,
         parts: &[(SlotId, &[TokenId])],
         logits: Logits,
@@ -175,19 +185,22 @@ impl Session {
         let slots = column(&mut rows.iter().map(|r| r.slot.0 as i64), size, -1);
         let out_rows = column(&mut with_logits(), n_out, 0);
 
-        let runner = self.steps.get(size, n_out)?;
-        runner.set(names::TOKENS, &tokens)?;
-        runner.set(names::POSITIONS, &positions)?;
-        runner.set(names::SLOTS, &slots)?;
-        runner.set(names::PAGE_TABLE, self.pages.table())?;
-        runner.set(names::OUT_ROWS, &out_rows)?;
-        runner.run()?;
+        let step = self.steps.get(StepSize::Feed {
+            n_tokens: size,
+            n_out,
+        })?;
+        step.set(names::TOKENS, &tokens)?;
+        step.set(names::POSITIONS, &positions)?;
+        step.set(names::SLOTS, &slots)?;
+        step.set(names::PAGE_TABLE, self.pages.table())?;
+        step.set(names::OUT_ROWS, &out_rows)?;
+        step.run()?;
         if n_wanted > 0 {
             let n_vocab = self.model.architecture().n_vocab();
             let start = out.len();
             out.resize(start + n_out * n_vocab, 0.0);
             let made = out.get_mut(start..).unwrap_or_default();
-            runner.get_into(names::LOGITS, bytemuck::cast_slice_mut(made))?;
+            step.get_into(names::LOGITS, bytemuck::cast_slice_mut(made))?;
             out.truncate(start + n_wanted * n_vocab);
         }
         Ok(())

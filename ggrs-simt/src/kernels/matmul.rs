@@ -3,8 +3,8 @@
 use ggrs_core::Unsupported;
 use ggrs_core::ops::MatMulGlu;
 
-use super::gemm;
 use super::product::{self, Form};
+use super::{fused, gemm};
 use crate::kernel::{Choice, ModuleKey, Request};
 
 /// `x @ weights^T`.
@@ -23,5 +23,6 @@ pub(crate) fn matmul_glu(op: &MatMulGlu, request: &Request<'_>) -> Result<Choice
 pub(crate) fn modules() -> Vec<ModuleKey> {
     let mut all = product::modules();
     all.extend(gemm::modules());
+    all.extend(fused::modules());
     all
 }

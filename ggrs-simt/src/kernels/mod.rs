@@ -1,9 +1,11 @@
 //! Op families: which kernel takes an op, and with which launches.
 
 pub(crate) mod attention;
+mod axes;
 pub(crate) mod cache;
 pub(crate) mod collective;
 pub(crate) mod elementwise;
+pub(crate) mod fused;
 pub(crate) mod gemm;
 pub(crate) mod glu;
 pub(crate) mod matmul;
@@ -14,6 +16,7 @@ pub(crate) mod product;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod rope;
+mod rope_angles;
 pub(crate) mod sample;
 pub(crate) mod select;
 pub(crate) mod softmax;

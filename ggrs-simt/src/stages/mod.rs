@@ -3,6 +3,8 @@
 //! Each file recognises one sequence of steps and says which launches do it. A stage is found when a plan is made and
 //! again when it is compiled, by the same pure function.
 
+mod experts;
+mod norm_products;
 mod qk_prep;
 mod walk;
 
@@ -86,11 +88,11 @@ impl Stage {
 type Find = fn(&Walk<'_>, usize) -> Option<Stage>;
 
 /// The recognisers, in the order in which they are tried.
-const FINDERS: &[Find] = &[qk_prep::find];
+const FINDERS: &[Find] = &[experts::find, norm_products::find, qk_prep::find];
 
 /// Every module that stages can ask for.
 pub(crate) fn modules() -> Vec<ModuleKey> {
-    qk_prep::modules()
+    [norm_products::modules(), qk_prep::modules()].concat()
 }
 
 /// The stages of a plan's steps, in order and apart from each other. Exact plans have none: they are what others are

@@ -3,7 +3,6 @@
 //! `rms_norm q, rms_norm k, rope q, rope k, cache_write k, cache_write v`, in this order, become one launch.
 
 use bytemuck::{Pod, Zeroable};
-use ggrs_core::DType;
 use ggrs_core::ops::{Op, Rope, RopeMode, Yarn};
 
 use super::{Stage, StageArgs, Walk};
@@ -82,11 +81,8 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
         && walk.reads(k_write, 2, positions)
         && (2..5).all(|i| walk.input(k_write, i).is_some_and(|v| walk.reads(v_write, i, v)));
     // Values are read in place: they must not be a result of these steps.
-    let is_plain = |step: usize, i: usize| {
-        walk.input_desc(step, i)
-            .is_some_and(|d| d.dtype == DType::F32 && d.is_contiguous())
-    };
-    let plain = is_plain(q_norm, 0) && is_plain(k_norm, 0) && is_plain(v_write, 1);
+    let plain = [(q_norm, 0), (k_norm, 0), (v_write, 1)];
+    let plain = plain.into_iter().all(|(step, i)| walk.is_plain_f32(step, i));
     let caches = [walk.input_desc(k_write, 0)?, walk.input_desc(v_write, 0)?];
     let [k_cache, v_cache] = caches.map(|d| d.dtype);
     let cache = k_cache == v_cache && k_cache.is_float();
@@ -166,8 +162,7 @@ fn place(
     cells: &[FaultCell],
     grid: u32,
 ) -> Vec<Launch> {
-    let none = FaultCell { least: 0, flag: 0 };
-    let cell = |i: usize| cells.get(i).copied().unwrap_or(none);
+    let cell = |i: usize| cells.get(i).copied().unwrap_or_default();
     params.q = q_norm.input(0).data;
     params.q_weight = q_norm.input(1).data;
     params.k = k_norm.input(0).data;

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use ggrs_core::device::{FusionRequest, WeightForm};
+use ggrs_core::device::{FusionRequest, RouteRequest, WeightForm};
 use ggrs_core::ops::Op;
 use ggrs_core::{DType, TensorDesc, ValueId};
 
 use crate::driver::Facts;
+use crate::kernel::{Choice, Request};
+use crate::routes;
 
 /// The steps of a plan, with who reads what.
 pub(crate) struct Walk<'a> {
@@ -89,11 +91,31 @@ impl<'a> Walk<'a> {
         !self.outputs.contains(&storage) && readers.iter().all(|step| inside.contains(step))
     }
 
-    /// Does a step read the storage of a value?
-    pub(crate) fn touches(&self, step: usize, value: ValueId) -> bool {
-        let storage = self.request.graph.value(value).storage;
-        let readers = self.readers.get(&storage).map_or(&[][..], Vec::as_slice);
-        readers.contains(&step)
+    /// Is operand `i` of a step F32 without gaps?
+    pub(crate) fn is_plain_f32(&self, step: usize, i: usize) -> bool {
+        self.input_desc(step, i)
+            .is_some_and(|d| d.dtype == DType::F32 && d.is_contiguous())
+    }
+
+    /// The kernel that runs a step on its own.
+    pub(crate) fn choice(&self, step: usize) -> Option<Choice> {
+        let graph = self.request.graph;
+        let node = graph.node(*self.request.nodes.get(step)?);
+        let (inputs, outputs) = graph.io(node);
+        let forms: Vec<_> = node.inputs.iter().map(|v| self.request.form(*v)).collect();
+        let operands = RouteRequest {
+            op: &node.op,
+            inputs: &inputs,
+            forms: &forms,
+            outputs: &outputs,
+            precision: self.request.precision,
+        };
+        routes::choose(&Request {
+            operands: &operands,
+            facts: self.facts,
+            group: None,
+        })
+        .ok()
     }
 
     /// The dtype of operand `i` of a step if it is a weight in planes.

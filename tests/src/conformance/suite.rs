@@ -172,7 +172,7 @@ macro_rules! conformance {
             input weight state constant reshape permute slice broadcast contiguous cast concat get_rows set_rows store
             cache_write add sub mul div scale clamp silu sigmoid softplus tanh gelu gelu_erf gelu_quick exp neg relu sqr
             sqrt sin cos swiglu geglu geglu_erf geglu_quick reglu rms_norm add_rms_norm layer_norm l2_norm softmax rope
-            matmul matmul_glu matmul_id matmul_id_glu route_experts top_k argsort argmax sum mean cumsum attention
+            matmul matmul_glu matmul_id matmul_id_glu route_experts top_k argsort argmax sample sum mean cumsum attention
             ssm_conv gated_delta_net all_reduce all_gather reduce_scatter
         }
     };

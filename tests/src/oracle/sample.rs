@@ -12,12 +12,10 @@ pub fn sample(cursor: &IntArray, logits: &Array, settings: &Array, seeds: &IntAr
         if slot < 0 {
             continue;
         }
-        let in_ring = |position: i64| 4 + position as usize % ring;
+        let in_ring = |position: i64| 4 + position.rem_euclid(ring as i64) as usize;
         let window = (settings.at(&[r, 7]) as usize).min(ring) as i64;
-        let recent: Vec<i64> = (0..=position)
-            .filter(|p| *p > position - window)
-            .map(|p| cursor.at(&[in_ring(p), r]))
-            .collect();
+        let last = position + 1 - window..=position;
+        let recent: Vec<i64> = last.map(|p| cursor.at(&[in_ring(p), r])).collect();
         let row = |x: &Array, n: usize| -> Vec<f64> { (0..n).map(|i| x.at(&[r, i])).collect() };
         let token = choose(
             &row(logits, logits.row_len()),
@@ -50,7 +48,9 @@ fn choose(logits: &[f64], recent: &[i64], settings: &[f64], random: u64) -> i64 
             *score = f64::from(score.clamp(f32::MIN.into(), f32::MAX.into()) as f32);
         }
     }
-    tokens.sort_by(|a, b| b.1.partial_cmp(&a.1).expect("no NaN").then(a.0.cmp(&b.0)));
+    // -0 and 0 are one score.
+    let score = |token: &(i64, f64)| token.1 + 0.0;
+    tokens.sort_by(|a, b| score(b).total_cmp(&score(a)).then(a.0.cmp(&b.0)));
     let best = tokens[0].1;
     if temperature <= 0.0 {
         return tokens[0].0;
@@ -67,7 +67,7 @@ fn choose(logits: &[f64], recent: &[i64], settings: &[f64], random: u64) -> i64 
             sum += weight(*score, 1.0);
             sum >= top_p * all
         });
-        tokens.truncate(reached.expect("the sum of all is reached") + 1);
+        tokens.truncate(reached.map_or(tokens.len(), |at| at + 1));
     }
     if min_p > 0.0 {
         tokens.retain(|(_, score)| weight(*score, 1.0) >= min_p * one);
@@ -85,7 +85,7 @@ fn choose(logits: &[f64], recent: &[i64], settings: &[f64], random: u64) -> i64 
         sum += weight;
         sum > point
     });
-    tokens[at.expect("the point is below the sum")].0
+    tokens[at.unwrap_or(tokens.len() - 1)].0
 }
 
 /// The numbers of SplitMix64, one after another.
@@ -128,10 +128,19 @@ mod tests {
         };
         let hot = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 64.0];
         assert_eq!(drawn(hot, &[]), [0, 1, 2, 3]);
-        assert_eq!(drawn([1.0, 2.0, 1.0, 0.0, 1.0, 0.0, 0.0, 64.0], &[]), [1, 2]);
+        assert_eq!(
+            drawn([1.0, 2.0, 1.0, 0.0, 1.0, 0.0, 0.0, 64.0], &[]),
+            [1, 2]
+        );
         assert_eq!(drawn([1.0, 0.0, 0.4, 0.0, 1.0, 0.0, 0.0, 64.0], &[]), [1]);
-        assert_eq!(drawn([1.0, 0.0, 1.0, 0.3, 1.0, 0.0, 0.0, 64.0], &[]), [1, 2, 3]);
+        assert_eq!(
+            drawn([1.0, 0.0, 1.0, 0.3, 1.0, 0.0, 0.0, 64.0], &[]),
+            [1, 2, 3]
+        );
         // Twice 1.0 and 0.5 less.
-        assert_eq!(drawn([0.0, 0.0, 1.0, 0.0, 1.0, 0.5, 1.0, 64.0], &[1, 1, 2]), [3]);
+        assert_eq!(
+            drawn([0.0, 0.0, 1.0, 0.0, 1.0, 0.5, 1.0, 64.0], &[1, 1, 2]),
+            [3]
+        );
     }
 }

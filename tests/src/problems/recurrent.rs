@@ -60,6 +60,7 @@ fn convolved_rows() -> Vec<Convolved> {
         conv(2, 257, 3, 2),
         conv(2, 64, 4, 70),
         conv(1, 40, 9, 3),
+        conv(1, 40, 70, 9),
     ];
     rows.extend(View::ROWS_WHOLE.map(|view| Convolved {
         view,
@@ -154,6 +155,8 @@ fn delta_rows() -> Vec<DeltaNet> {
         net(3, (1, 3), 16, 5),
         net(5, (2, 6), 33, 2),
         net(2, (1, 2), 128, 1),
+        net(10, (1, 1), 200, 2),
+        net(2, (1, 1), 300, 1),
         net(33, (1, 2), 32, 4),
         net(70, (2, 4), 16, 1),
         DeltaNet {
@@ -179,7 +182,7 @@ fn delta_rows() -> Vec<DeltaNet> {
         batch: 2,
         ..net(4, (2, 4), 16, 6)
     }));
-    rows.extend([1, 7, 16, 33].map(|width| DeltaNet {
+    rows.extend([1, 7, 16, 33, 65, 130].map(|width| DeltaNet {
         wide_decay: true,
         batch: 2,
         ..net(5, (1, 2), width, 2)

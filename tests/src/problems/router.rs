@@ -113,6 +113,7 @@ pub(super) fn family(stem: &str) -> Option<Family> {
                 (7, 33, 3),
                 (5, 128, 8),
                 (3, 257, 40),
+                (2, 1100, 5),
             ];
             rows.extend(sizes.map(|(tokens, experts, n_used)| routed(tokens, experts, n_used)));
             rows.extend(View::ROWS_WHOLE.map(|view| Routed {

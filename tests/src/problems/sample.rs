@@ -82,7 +82,9 @@ impl Problem for Chosen {
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
         let n = self.n_sequences;
         let cursor = self.cursor(scene);
-        let cursor = scene.state(&operand(I32, cursor.shape.clone())).ids(&cursor)?;
+        let cursor = scene
+            .state(&operand(I32, cursor.shape.clone()))
+            .ids(&cursor)?;
         let values = self.logits(scene);
         let logits: Operand = operand(F32, values.shape.clone()).via(self.view);
         let logits = scene.input(&logits).values(&values)?;
@@ -216,14 +218,20 @@ pub(super) fn family(stem: &str) -> Option<Family> {
         proptest::collection::vec(settings, 1..5),
         proptest::bool::ANY,
     );
-    let any = any.prop_map(|(n_sequences, n_vocab, ring, view, logits, settings, is_padded)| Chosen {
-        n_sequences,
-        n_vocab,
-        ring,
-        view: if matches!(view, View::Repeated(_)) { View::Plain } else { view },
-        logits,
-        settings,
-        is_padded,
-    });
+    let any = any.prop_map(
+        |(n_sequences, n_vocab, ring, view, logits, settings, is_padded)| Chosen {
+            n_sequences,
+            n_vocab,
+            ring,
+            view: if matches!(view, View::Repeated(_)) {
+                View::Plain
+            } else {
+                view
+            },
+            logits,
+            settings,
+            is_padded,
+        },
+    );
     (stem == "sample").then(|| Family::new(rows(), any))
 }

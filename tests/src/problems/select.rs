@@ -104,7 +104,7 @@ impl Problem for Ordered {
 }
 
 fn rows(kinds: impl Fn(usize) -> Vec<Kind>) -> Vec<Ordered> {
-    let shapes: [&[usize]; 7] = [
+    let shapes: [&[usize]; 8] = [
         &[0, 7],
         &[1],
         &[7],
@@ -112,6 +112,8 @@ fn rows(kinds: impl Fn(usize) -> Vec<Kind>) -> Vec<Ordered> {
         &[5, 257],
         &[2, 3, 2, 17],
         &[1, 1000],
+        // More than one block sorts at a time.
+        &[2, 9001],
     ];
     let mut operands: Vec<Operand> = shapes.map(|shape| operand(DType::F32, shape)).into();
     operands.extend(View::ROWS_WHOLE.map(|view| operand(DType::F32, [3, 4, 33]).via(view)));
@@ -151,7 +153,7 @@ pub(super) fn family(stem: &str) -> Option<Family> {
     match stem {
         "top_k" => {
             let kinds = |n: usize| {
-                [1, 2, 8, 33, 40, n]
+                [1, 2, 8, 33, 40, 1500, n]
                     .into_iter()
                     .filter(|k| *k <= n)
                     .map(Kind::Top)

@@ -51,6 +51,7 @@ pub(crate) fn plan_of(model: &Model, n_tokens: usize) -> SchedPlan {
         n_blocks: 1,
         block: 64,
         kv_dtype: DType::F32,
+        decode: None,
     };
     let graph = model.graph(&shape).unwrap();
     let sizes: Vec<(&str, usize)> = graph.symbols().iter().map(|s| (s.name, n_tokens)).collect();

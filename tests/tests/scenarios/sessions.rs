@@ -165,7 +165,8 @@ fn i22404_i22616_i23264_10_000_decode_steps_hold_the_same_memory() {
     }
 }
 
-/// The same on the demo, on members that count: no allocation, no weight loaded, the same copies in every step.
+/// The same on the demo, on members that count: no allocation, no weight loaded, the same copies in every step but those
+/// in which a slot takes another page.
 #[test]
 fn i22404_i22616_i23264_decode_steps_of_the_demo_allocate_nothing() {
     let world = FakeWorld::uniform(2).unwrap();
@@ -188,7 +189,9 @@ fn i22404_i22616_i23264_decode_steps_of_the_demo_allocate_nothing() {
             "step {step}"
         );
         let counts = [Point::Upload, Point::Download, Point::Launch, Point::Copy];
-        let counts = counts.map(|p| world.count(p));
+        let mut counts = counts.map(|p| world.count(p));
+        let takes_page = session.tokens().len() % 64 == 1;
+        counts[0] -= 2 * u64::from(takes_page);
         assert_eq!(*per_step.get_or_insert(counts), counts, "step {step}");
     }
     assert_eq!([0, 1].map(|i| world.held_bytes(i)), held);

@@ -19,7 +19,9 @@ use timing::{Measured, Test, measure};
 /// Measure prefill and decode speed
 ///
 /// ppN reads N random tokens, tgN generates N tokens one by one; `@ dD` has D tokens in the context before. Each test
-/// is warmed up (the whole prompt, or one token) and then repeated. The table has llama-bench's columns.
+/// is warmed up (the whole prompt, or one token) and then repeated. The table has llama-bench's columns. As there, tgN
+/// gives the model a random token each time and takes its logits to the host; with --chained, so many more are generated
+/// as an answer is, each token from the one before.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The models [default: the demo model that is part of the program]
@@ -46,6 +48,9 @@ pub(crate) struct Args {
         default_value = "128"
     )]
     n_gen: Vec<usize>,
+    /// Decode as well without the host: the most probable token, chosen on the device, is the next one
+    #[arg(long)]
+    chained: bool,
     /// Tokens in the context before a test
     #[arg(
         short = 'd',
@@ -101,13 +106,16 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
 }
 
 impl Args {
-    /// The tests in order: for each depth, prefills and then decodes.
+    /// The tests in order: for each depth, prefills, decodes and then chained ones.
     fn tests(&self) -> Vec<Test> {
         let mut tests = Vec::new();
         for depth in &self.n_depth {
             let prefills = self.n_prompt.iter().map(|n| Test::prefill(*n, *depth));
             let decodes = self.n_gen.iter().map(|n| Test::decode(*n, *depth));
-            tests.extend(prefills.chain(decodes).filter(|test| test.n_tokens > 0));
+            let chained = self.n_gen.iter().filter(|_| self.chained);
+            let chained = chained.map(|n| Test::chained(*n, *depth));
+            let all = prefills.chain(decodes).chain(chained);
+            tests.extend(all.filter(|test| test.n_tokens > 0));
         }
         tests
     }
@@ -121,6 +129,12 @@ impl Args {
         let options = self
             .context
             .session_options(Some(test.n_ctx()), self.device.precision);
-        measure(model, test, &options, (self.repetitions, self.profile), console)
+        measure(
+            model,
+            test,
+            &options,
+            (self.repetitions, self.profile),
+            console,
+        )
     }
 }

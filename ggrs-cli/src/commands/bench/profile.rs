@@ -8,7 +8,9 @@ use crate::console::Console;
 /// Prints the kernels of one device, the slowest first.
 pub(super) fn print(test: Test, device: &str, times: &[KernelTime], console: &Console) {
     if times.is_empty() {
-        console.note(format!("{device} cannot tell where the time of {test} goes"));
+        console.note(format!(
+            "{device} cannot tell where the time of {test} goes"
+        ));
         return;
     }
     let total: f64 = times.iter().map(|t| t.seconds).sum();

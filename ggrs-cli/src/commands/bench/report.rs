@@ -85,7 +85,8 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn new(facts: &ModelFacts, test: Test, samples: Vec<Duration>) -> Self {
-        let n_if = |kind| if test.kind == kind { test.n_tokens } else { 0 };
+        let n_if = |is_so: bool| if is_so { test.n_tokens } else { 0 };
+        let is_prefill = test.kind == Kind::Prefill;
         let samples_ns: Vec<u64> = samples
             .iter()
             .map(|s| u64::try_from(s.as_nanos()).unwrap_or(u64::MAX))
@@ -103,8 +104,8 @@ impl Row {
             model_size: facts.bytes,
             model_n_params: facts.n_params,
             test: test.to_string(),
-            n_prompt: n_if(Kind::Prefill),
-            n_gen: n_if(Kind::Decode),
+            n_prompt: n_if(is_prefill),
+            n_gen: n_if(!is_prefill),
             n_depth: test.depth,
             avg_ns,
             stddev_ns,

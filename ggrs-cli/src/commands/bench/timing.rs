@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ggrs_core::device::KernelTime;
+use ggrs_model::sampling::{Sampler, SamplerConfig};
 use ggrs_model::tokenizer::TokenId;
-use ggrs_model::{Logits, Model, Session, SessionOptions};
+use ggrs_model::{Logits, Model, Session, SessionOptions, SlotId};
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
@@ -23,8 +24,10 @@ const SEED: u64 = 0;
 pub(super) enum Kind {
     /// Reads them all.
     Prefill,
-    /// Makes them one by one.
+    /// Takes random ones one by one, and logits of each.
     Decode,
+    /// Makes them one by one, each from the one before.
+    Chained,
 }
 
 /// A test.
@@ -53,6 +56,14 @@ impl Test {
         }
     }
 
+    pub(super) const fn chained(n_tokens: usize, depth: usize) -> Self {
+        Self {
+            kind: Kind::Chained,
+            n_tokens,
+            depth,
+        }
+    }
+
     /// The context that it needs.
     pub(super) const fn n_ctx(self) -> usize {
         self.depth.saturating_add(self.n_tokens)
@@ -63,6 +74,7 @@ impl Test {
         let at_once = match self.kind {
             Kind::Prefill => ids.len().max(1),
             Kind::Decode => 1,
+            Kind::Chained => return chain(session, ids),
         };
         for ids in ids.chunks(at_once) {
             session.feed(ids, Logits::Last)?;
@@ -74,21 +86,33 @@ impl Test {
     fn warm_up(self, ids: &[TokenId]) -> &[TokenId] {
         match self.kind {
             Kind::Prefill => ids,
-            Kind::Decode => ids.get(..1).unwrap_or(ids),
+            Kind::Decode | Kind::Chained => ids.get(..1).unwrap_or(ids),
         }
     }
 }
 
-/// llama-bench's name of the test: `pp512`, `tg128 @ d4096`.
+/// As many tokens as there are ids, from the first of them.
+fn chain(session: &mut Session, ids: &[TokenId]) -> Result<(), CliError> {
+    let mut greedy = Sampler::new(SamplerConfig::default(), SEED)?;
+    let mut slot = session.slot(SlotId(0))?;
+    let mut token = ids.first().copied().unwrap_or_default();
+    for _ in ids {
+        token = slot.decode(token, &mut greedy)?;
+    }
+    Ok(())
+}
+
+/// llama-bench's name of the test: `pp512`, `tg128 @ d4096`; a chained one says so.
 impl fmt::Display for Test {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::Prefill => "pp",
-            Kind::Decode => "tg",
+        let (kind, how) = match self.kind {
+            Kind::Prefill => ("pp", ""),
+            Kind::Decode => ("tg", ""),
+            Kind::Chained => ("tg", " chained"),
         };
         match self.depth {
-            0 => f.pad(&format!("{kind}{}", self.n_tokens)),
-            depth => f.pad(&format!("{kind}{} @ d{depth}", self.n_tokens)),
+            0 => f.pad(&format!("{kind}{}{how}", self.n_tokens)),
+            depth => f.pad(&format!("{kind}{}{how} @ d{depth}", self.n_tokens)),
         }
     }
 }
@@ -135,7 +159,7 @@ pub(super) fn measure(
     let profile = if profile {
         let n_step = match test.kind {
             Kind::Prefill => test.n_tokens.min(options.n_batch),
-            Kind::Decode => 1,
+            Kind::Decode | Kind::Chained => 1,
         };
         session.profile(n_step)?
     } else {

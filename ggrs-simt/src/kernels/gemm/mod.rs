@@ -23,8 +23,8 @@ const MIN_PAIRS_PER_EXPERT: usize = 2;
 /// Experts that the sort has blocks for.
 const MAX_EXPERTS: usize = 4096;
 
-/// Chunks of activations that a thread converts, and threads of a block: alone, and in the sort.
-const CHUNKS_PER_THREAD: u64 = 2;
+/// Elements that a thread converts at a time, and threads of a block: alone, and in the sort.
+const UNIT: u64 = 16;
 const CONVERT_THREADS: u32 = 256;
 const SORT_THREADS: u32 = 1024;
 
@@ -103,10 +103,9 @@ fn launches(
     args: &Args<'_>,
 ) -> Vec<Launch> {
     let rows = ActivationRows::new(shape, args.input(form.n_weights()), args.scratch);
-    let chunks = shape.n_rows as u64 * (shape.k as u64 / 8);
-    let blocks = |threads: u32| {
-        let each = u64::from(threads) * CHUNKS_PER_THREAD;
-        u32::try_from(chunks.div_ceil(each)).unwrap_or(u32::MAX >> 2)
+    let units = shape.n_rows as u64 * (shape.padded_k() as u64 / UNIT);
+    let blocks = |units_of_block: u32| {
+        u32::try_from(units.div_ceil(u64::from(units_of_block))).unwrap_or(u32::MAX >> 2)
     };
     let prepare = match form.experts {
         None => {
@@ -116,7 +115,7 @@ fn launches(
         }
         Some(experts) => {
             let sort = Sort::new(rows, args, form.n_weights() + 1, buffers, experts, tile);
-            let grid = experts.held as u32 + 1 + blocks(SORT_THREADS);
+            let grid = experts.held as u32 + 1 + blocks(2 * SORT_THREADS);
             let module = ModuleKey::plain("moe_sort");
             Launch::new(module, "moe_sort", grid, SORT_THREADS, &sort)
         }

@@ -31,7 +31,7 @@ pub(super) struct Buffers {
 impl Buffers {
     /// For activations in 16 bits, and if there are groups of pairs, those.
     pub(super) fn new(shape: &Shape, groups: usize, tile: Tile) -> Self {
-        let pairs = (2 * shape.n_rows as u64 * shape.k as u64).next_multiple_of(ALIGN);
+        let pairs = (2 * shape.n_rows as u64 * shape.padded_k() as u64).next_multiple_of(ALIGN);
         if groups == 0 {
             return Self {
                 pairs,
@@ -67,9 +67,9 @@ const _: () = assert!(size_of::<ActivationRows>() == 88);
 /// `KOrder` of `gemm_rows.cuh`: the order in which fragments of a format come.
 const fn order(dtype: DType) -> i32 {
     match dtype {
-        DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K => 0,
-        DType::Q8_0 | DType::F16 | DType::BF16 => 2,
-        DType::Q6_K => 3,
+        DType::Q4_K | DType::Q5_K => 0,
+        DType::Q6_K => 2,
+        DType::Q2_K | DType::Q3_K => 3,
         _ => 1,
     }
 }

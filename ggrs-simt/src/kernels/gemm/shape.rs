@@ -6,8 +6,9 @@ use ggrs_core::{DType, TensorDesc};
 use crate::kernel::Request;
 use crate::kernels::product::Form;
 
-/// Elements of k that a step takes.
-const STEP: usize = 64;
+/// What k must be a multiple of, and how far rows of converted activations are filled up.
+const PART: usize = 32;
+const STEP: usize = 128;
 /// Elements of a scalar weight that are loaded at once: its "block".
 const SCALAR_UNIT: usize = 8;
 /// The largest counts that kernels hold.
@@ -85,11 +86,20 @@ impl Shape {
             return Err(RefusalReason::Strided { role: "the result" });
         }
         let x = request.input(form.n_weights()).shape.sizes();
-        let (k, outer) = x.split_last().map_or((0, [].as_slice()), |(k, outer)| (*k, outer));
+        let (k, outer) = x
+            .split_last()
+            .map_or((0, [].as_slice()), |(k, outer)| (*k, outer));
         let lies = [lie(&first), lie(&second)];
         Ok(Self {
             dtype: first.dtype,
-            m: first.shape.sizes().iter().rev().nth(1).copied().unwrap_or(0),
+            m: first
+                .shape
+                .sizes()
+                .iter()
+                .rev()
+                .nth(1)
+                .copied()
+                .unwrap_or(0),
             k,
             n_rows: outer.iter().product(),
             n_results: 0,
@@ -109,21 +119,30 @@ impl Shape {
         if let Some((_, what)) = empty.into_iter().find(|(n, _)| *n == 0) {
             return Err(RefusalReason::Empty { what });
         }
-        if !self.k.is_multiple_of(STEP) {
+        if !self.k.is_multiple_of(PART) {
             return Err(RefusalReason::Multiple {
                 what: "inner size k",
                 got: self.k,
-                of: STEP,
+                of: PART,
             });
         }
         let limits = [
             (self.n_results, "number of activations", MAX_INT),
-            (self.n_rows.saturating_mul(self.k / 8), "size of x", MAX_WORD),
+            (
+                self.n_rows.saturating_mul(self.padded_k() / 8),
+                "size of x",
+                MAX_WORD,
+            ),
         ];
         match limits.into_iter().find(|(got, _, max)| got > max) {
             Some((got, what, max)) => Err(RefusalReason::Size { what, got, max }),
             None => Ok(self),
         }
+    }
+
+    /// Elements of a row of converted activations.
+    pub(super) const fn padded_k(&self) -> usize {
+        self.k.next_multiple_of(STEP)
     }
 
     /// The dtype that the matrix units multiply.
@@ -157,7 +176,9 @@ fn takes(weights: &TensorDesc, is_packed: bool) -> Result<(), RefusalReason> {
     let unit = unit(dtype);
     let strides = weights.layout.strides();
     let is_even = |n: &usize| n.is_multiple_of(unit);
-    let rows_are_whole = weights.layout.contiguous_from(&weights.shape, weights.rank() - 1);
+    let rows_are_whole = weights
+        .layout
+        .contiguous_from(&weights.shape, weights.rank() - 1);
     let rows_are_aligned = strides.iter().rev().skip(1).all(is_even);
     if !rows_are_whole || !rows_are_aligned || !is_even(&weights.layout.offset()) {
         return Err(RefusalReason::Strided { role });
@@ -174,6 +195,7 @@ fn takes(weights: &TensorDesc, is_packed: bool) -> Result<(), RefusalReason> {
 }
 
 /// Blocks from a row to the next and from an expert to the next.
+#[derive(Clone, Copy)]
 struct Lie {
     row: u32,
     expert: u32,

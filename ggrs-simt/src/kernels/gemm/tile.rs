@@ -38,13 +38,9 @@ const fn tile(units: Units, columns: usize) -> Tile {
 const OF_WARPS: [Tile; 3] = [
     tile(Units::Warps, 32),
     tile(Units::Warps, 64),
-    tile(Units::Warps, 128),
+    tile(Units::Warps, 96),
 ];
-const OF_GROUPS: [Tile; 3] = [
-    tile(Units::Groups, 64),
-    tile(Units::Groups, 128),
-    tile(Units::Groups, 256),
-];
+const OF_GROUPS: [Tile; 2] = [tile(Units::Groups, 64), tile(Units::Groups, 128)];
 
 /// Formats that there are modules for.
 const FORMATS: [DType; 15] = [
@@ -70,12 +66,16 @@ impl Tile {
     fn best(facts: &Facts, tasks: impl Fn(Self) -> usize) -> Self {
         let multiprocessors = (facts.n_multiprocessors as usize).max(1);
         let has_groups = facts.arch == "sm_90a" && !facts.is_simulated;
-        let candidates = if has_groups { OF_GROUPS } else { OF_WARPS };
+        let candidates: &[Self] = if has_groups { &OF_GROUPS } else { &OF_WARPS };
         let cost = |tile: &Self| {
             let rounds = tasks(*tile).div_ceil(multiprocessors);
             rounds.saturating_mul(tile.columns + DECODING)
         };
-        candidates.into_iter().min_by_key(cost).unwrap_or(tile(Units::Warps, 64))
+        candidates
+            .iter()
+            .copied()
+            .min_by_key(cost)
+            .unwrap_or(tile(Units::Warps, 64))
     }
 
     /// For all activations with the same weights.
@@ -119,12 +119,13 @@ impl Tile {
         }
     }
 
-    /// Stages of 64 activations' elements of 16 bits; `wgmma` wants them at multiples of 1024 bytes.
+    /// Stages of 128 elements of 16 bits for each activation; `wgmma` wants them at multiples of 1024 bytes.
     pub(super) const fn shared_bytes(self) -> u32 {
-        let stage = self.columns as u32 * 128;
+        let stage = self.columns as u32 * 256;
         match self.units {
-            Units::Warps => 4 * stage,
-            Units::Groups => 5 * stage + 1024,
+            Units::Warps if self.columns > 64 => 2 * stage,
+            Units::Warps => 3 * stage,
+            Units::Groups => 3 * stage + 1024,
         }
     }
 
@@ -138,5 +139,7 @@ impl Tile {
 /// A module for each format and tile.
 pub(super) fn modules() -> Vec<ModuleKey> {
     let tiles = OF_WARPS.into_iter().chain(OF_GROUPS);
-    tiles.flat_map(|tile| FORMATS.map(|dtype| tile.module(dtype))).collect()
+    tiles
+        .flat_map(|tile| FORMATS.map(|dtype| tile.module(dtype)))
+        .collect()
 }

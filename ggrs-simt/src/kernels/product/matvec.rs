@@ -13,6 +13,7 @@ use crate::planes::Planes;
 
 const FILE: &str = "matvec";
 const THREADS: u32 = 256;
+const THREADS_BY_ID: u32 = 128;
 /// Threads that a multiprocessor should have before they get more than one unit of a row each.
 const THREADS_PER_MULTIPROCESSOR: u64 = 512;
 /// Formats whose blocks are read by eight lanes need as many.
@@ -57,19 +58,29 @@ pub(crate) const fn unit_elems(dtype: DType) -> u64 {
     }
 }
 
-/// Threads that have a row of `k` elements together, when there are `n_rows` rows in all: as few as still give every
-/// multiprocessor enough to do, because fewer read the activations less often.
-pub(crate) fn lanes(dtype: DType, k: u64, n_rows: u64, n_multiprocessors: u32) -> u32 {
+/// Units of all rows for which each multiprocessor has as many threads as it should.
+fn units_at_once(n_multiprocessors: u32) -> u64 {
+    u64::from(n_multiprocessors) * THREADS_PER_MULTIPROCESSOR
+}
+
+/// Threads of a block that have a row of `k` elements together, when all rows are `n_units` units: as few as still give
+/// every multiprocessor enough to do, because fewer read the activations less often.
+pub(crate) fn lanes(
+    dtype: DType,
+    k: u64,
+    n_units: u64,
+    n_multiprocessors: u32,
+    threads_of_block: u32,
+) -> u32 {
     let units = k / unit_elems(dtype);
-    let threads = u64::from(n_multiprocessors) * THREADS_PER_MULTIPROCESSOR;
-    let all = units.saturating_mul(n_rows);
-    let each = (all.saturating_add(threads / 2) / threads.max(1)).clamp(1, 8);
+    let at_once = units_at_once(n_multiprocessors).max(1);
+    let each = (n_units.saturating_add(at_once / 2) / at_once).clamp(1, 8);
     let lanes = (units / each).max(1).next_power_of_two();
-    lanes.clamp(MIN_LANES, u64::from(THREADS)) as u32
+    lanes.clamp(MIN_LANES, u64::from(threads_of_block)) as u32
 }
 
 /// A float operand's scalars as blocks of one element; a block format's planes.
-fn planes(args: &Args<'_>, i: usize, view: &View) -> Planes {
+pub(crate) fn planes(args: &Args<'_>, i: usize, view: &View) -> Planes {
     let mut planes = args.planes(i);
     if let [first, ..] = &mut planes.start
         && *first == 0
@@ -80,11 +91,12 @@ fn planes(args: &Args<'_>, i: usize, view: &View) -> Planes {
 }
 
 /// Are rows where loads of 16 bytes can begin?
-fn is_aligned(desc: &TensorDesc, bytes: usize) -> bool {
+pub(crate) fn is_aligned(desc: &TensorDesc, bytes: usize) -> bool {
     let per_load = 16 / bytes;
     let strides = desc.layout.strides();
     let outer = strides.split_last().map_or(&[][..], |(_, outer)| outer);
-    desc.layout.offset() % per_load == 0 && outer.iter().all(|s| s % per_load == 0)
+    desc.layout.offset().is_multiple_of(per_load)
+        && outer.iter().all(|s| s.is_multiple_of(per_load))
 }
 
 /// Why this product is not for the kernel.
@@ -122,7 +134,7 @@ fn refusal(form: &Form, request: &Request<'_>) -> Option<RefusalReason> {
     let x = request.input(n);
     let k = x.shape.last().bound();
     let unit = unit_elems(dtype) as usize;
-    if k % unit != 0 {
+    if !k.is_multiple_of(unit) {
         return Some(RefusalReason::Multiple {
             what: "inner size k",
             got: k,
@@ -143,6 +155,10 @@ fn refusal(form: &Form, request: &Request<'_>) -> Option<RefusalReason> {
     let out = request.output(0);
     if !out.is_contiguous() {
         return Some(RefusalReason::Strided { role: "result" });
+    }
+    if out.shape.last().bound() == 0 {
+        let what = "rows of weights";
+        return Some(RefusalReason::Empty { what });
     }
     let rows: usize = out.shape.leading(1).iter().map(|d| d.bound()).product();
     let max = MAX_SHARES as usize;
@@ -210,12 +226,18 @@ fn launches(form: &Form, dtype: DType, n_multiprocessors: u32, args: &Args<'_>) 
     let by_id = form.experts.is_some();
     let n_shares = if by_id { out.rows() } else { 1 };
     let n_rows = u64::from(out.width()) * n_shares;
-    let lanes = lanes(dtype, u64::from(x.width()), n_rows, n_multiprocessors);
+    let threads = if by_id { THREADS_BY_ID } else { THREADS };
+    let k = u64::from(x.width());
+    let n_units = n_rows.saturating_mul(k / unit_elems(dtype));
+    let lanes = lanes(dtype, k, n_units, n_multiprocessors, threads);
     let [.., tokens, n_used, _] = out.size;
     let [.., id_token, id_choice] = ids.stride;
     let [.., x_per_token, _] = x.size;
     let p = Matvec {
-        weights: [planes(args, 0, &views[0]), planes(args, n_weights - 1, &views[1])],
+        weights: [
+            planes(args, 0, &views[0]),
+            planes(args, n_weights - 1, &views[1]),
+        ],
         row_pitch: views.map(|v| v.stride[3] / per_block),
         expert_pitch: views.map(|v| v.stride[2] / per_block),
         x: q8,
@@ -224,7 +246,11 @@ fn launches(form: &Form, dtype: DType, n_multiprocessors: u32, args: &Args<'_>) 
         id_pitch: [id_token, id_choice],
         fault: args.cell(0),
         m: out.width().cast_signed(),
-        n: if by_id { tokens } else { int(x.rows() as usize) },
+        n: if by_id {
+            tokens
+        } else {
+            int(x.rows() as usize)
+        },
         lane_bits: lanes.trailing_zeros().cast_signed(),
         glu: form.glu.map_or(0, glu_number),
         n_used,
@@ -234,10 +260,10 @@ fn launches(form: &Form, dtype: DType, n_multiprocessors: u32, args: &Args<'_>) 
         total: int(total),
         pad: 0,
     };
-    let (kernel, shares) = kernel(form, out.rows());
+    let variant = Variant::new(form, out.rows());
     let module = ModuleKey::plain(FILE).with("FORMAT", dtype.name());
-    let blocks = out.width().div_ceil(THREADS / lanes);
-    let product = Launch::new(module, kernel, blocks, THREADS, &p).deep(shares, 1);
+    let blocks = out.width().div_ceil(threads / lanes * variant.rows);
+    let product = Launch::new(module, variant.kernel, blocks, threads, &p).deep(variant.shares, 1);
     if dtype.is_block() {
         vec![q8::quantise(&x, q8), product]
     } else {
@@ -245,19 +271,34 @@ fn launches(form: &Form, dtype: DType, n_multiprocessors: u32, args: &Args<'_>) 
     }
 }
 
-/// The kernel for so many rows of results, and how many blocks share them.
-fn kernel(form: &Form, rows: u64) -> (&'static str, u32) {
-    let all = rows.min(MAX_SHARES) as u32;
-    match (form.experts.is_some(), form.glu.is_some(), rows) {
-        (true, false, _) => ("matvec_by_id", all),
-        (true, true, _) => ("matvec_by_id_glu", all),
-        (false, false, 1) => ("matvec_1", 1),
-        (false, false, 2) => ("matvec_2", 1),
-        (false, false, 3 | 4) => ("matvec_4", 1),
-        (false, false, _) => ("matvec_8", all.div_ceil(8)),
-        (false, true, 1) => ("matvec_glu_1", 1),
-        (false, true, 2) => ("matvec_glu_2", 1),
-        (false, true, _) => ("matvec_glu_4", all.div_ceil(4)),
+/// A kernel for a number of activations.
+struct Variant {
+    kernel: &'static str,
+    /// Rows of results that `lanes` threads write.
+    rows: u32,
+    /// Blocks along y.
+    shares: u32,
+}
+
+impl Variant {
+    fn new(form: &Form, rows_of_result: u64) -> Self {
+        let all = rows_of_result.min(MAX_SHARES) as u32;
+        let (kernel, rows, shares) = match (form.experts.is_some(), form.glu.is_some(), all) {
+            (true, false, _) => ("matvec_by_id", 1, all),
+            (true, true, _) => ("matvec_by_id_glu", 1, all),
+            (false, false, 1) => ("matvec_1", 1, 1),
+            (false, false, 2) => ("matvec_2", 2, 1),
+            (false, false, 3 | 4) => ("matvec_4", 2, 1),
+            (false, false, _) => ("matvec_8", 2, all.div_ceil(8)),
+            (false, true, 1) => ("matvec_glu_1", 1, 1),
+            (false, true, 2) => ("matvec_glu_2", 1, 1),
+            (false, true, _) => ("matvec_glu_4", 1, all.div_ceil(4)),
+        };
+        Self {
+            kernel,
+            rows,
+            shares,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Matrix products for few activations, and for every shape and form that nothing faster takes.
 
+pub(crate) mod floats;
 pub(crate) mod generic;
 pub(crate) mod matvec;
 pub(crate) mod params;
@@ -30,7 +31,7 @@ pub(crate) struct Held {
 
 impl Held {
     /// The window of a bank that has `held` experts here; all of them, if there is none.
-    fn new(window: Option<Window>, held: usize) -> Self {
+    pub(crate) fn new(window: Option<Window>, held: usize) -> Self {
         Self {
             first: window.map_or(0, |w| w.first),
             held,
@@ -81,13 +82,20 @@ pub(crate) fn choose(
     form: Form,
     request: &Request<'_>,
 ) -> Result<Choice, Unsupported> {
-    many.or_else(|_| matvec::product(form, request))
-        .or_else(|_| Ok(generic::product(form, request)))
+    many.or_else(|_| floats::product(&form, request))
+        .or_else(|_| matvec::product(form, request))
+        .or_else(|refusal| Ok(generic::product(form, request, &refusal)))
 }
 
 /// Every module of these kernels.
 pub(crate) fn modules() -> Vec<ModuleKey> {
-    [generic::modules(), matvec::modules(), q8::modules()].concat()
+    [
+        floats::modules(),
+        generic::modules(),
+        matvec::modules(),
+        q8::modules(),
+    ]
+    .concat()
 }
 
 /// An activation's number in kernels.

@@ -1,0 +1,37 @@
+#!/bin/sh
+# Builds the simulator's driver and compiler into a folder: build.sh OUTDIR
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+out=${1:?a folder to build into}
+mkdir -p "$out"
+out=$(cd "$out" && pwd)
+cxx=${CXX:-g++}
+# Lanes of a warp, unless the environment says otherwise when it runs.
+warp=${GGRS_SIM_WARP:-32}
+flags="-std=c++17 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -pthread -DGGRS_SIM_DEFAULT_WARP=$warp"
+objects=$(mktemp -d)
+trap 'rm -rf "$objects"' EXIT
+
+engine="engine memory fibers collectives signals modules grids streams captures"
+cuda="cuda_devices cuda_memory cuda_streams cuda_launches"
+compiler="compiler nvrtc_api"
+for file in $engine $cuda $compiler; do
+    echo "$file"
+done | xargs -P "$(nproc)" -I FILE "$cxx" $flags -c "$here/FILE.cpp" -o "$objects/FILE.o"
+
+link() {
+    name=$1
+    shift
+    files=""
+    for file in "$@"; do files="$files $objects/$file.o"; done
+    # A process that runs may have the old one open.
+    # shellcheck disable=SC2086
+    "$cxx" -shared -pthread -Wl,-soname,"$name" -Wl,-z,defs -Wl,-z,nodelete -o "$out/$name.new" $files -ldl
+    mv "$out/$name.new" "$out/$name"
+    ln -sf "$name" "$out/${name%.so*}.so"
+}
+# shellcheck disable=SC2086
+link libcuda.so.1 $engine $cuda
+# shellcheck disable=SC2086
+link libnvrtc.so.13 $compiler
+cp "$here"/device*.h "$out"/

@@ -1,0 +1,295 @@
+//! Launches that do several products of a few activations at once, for stages of steps: `fused_products.cu` and
+//! `fused_experts.cu`.
+
+use bytemuck::{Pod, Zeroable};
+use ggrs_core::DType;
+use ggrs_core::ops::GluKind;
+
+use super::product::matvec::{self, lanes, unit_elems};
+use super::product::params::int;
+use super::product::q8::Q8;
+use super::product::{Held, glu_number};
+use crate::driver::DevicePtr;
+use crate::kernel::{Args, Launch, ModuleKey};
+use crate::params::{FaultCell, View};
+use crate::planes::Planes;
+
+const PRODUCTS: &str = "fused_products";
+const EXPERTS: &str = "fused_experts";
+/// Matrices that one launch multiplies by the same activations.
+pub(crate) const MAX_MATRICES: usize = 4;
+const PRODUCT_THREADS: u32 = 256;
+const DOWN_THREADS: u32 = 128;
+/// Rows of gate and up that a block of [`experts_up`] has: a group of hidden activations.
+pub(crate) const UP_ROWS: u32 = 32;
+
+/// A matrix of weights, or a bank of them, of block formats in planes or of scalars in rows of multiples of 16 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weights {
+    pub(crate) planes: Planes,
+    /// Blocks from a row to the next; of scalars, elements.
+    pub(crate) row_pitch: i64,
+    /// Blocks from a matrix of the bank to the next.
+    pub(crate) expert_pitch: i64,
+    pub(crate) m: u32,
+    pub(crate) k: u32,
+    pub(crate) dtype: DType,
+}
+
+impl Weights {
+    /// Operand `i` of a step, of this dtype.
+    pub(crate) fn of(args: &Args<'_>, i: usize, dtype: DType) -> Self {
+        let view = args.input(i);
+        let [.., expert, row, _] = view.stride;
+        let [.., m, _] = view.size;
+        let per_block = dtype.block_elems() as i64;
+        Self {
+            planes: matvec::planes(args, i, &view),
+            row_pitch: row / per_block,
+            expert_pitch: expert / per_block,
+            m: m.unsigned_abs(),
+            k: view.width(),
+            dtype,
+        }
+    }
+
+    fn n_units(&self) -> u64 {
+        u64::from(self.m) * (u64::from(self.k) / unit_elems(self.dtype))
+    }
+}
+
+/// One of the products of [`joined`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub(crate) weights: Weights,
+    /// F32 results of the first activation.
+    pub(crate) out: DevicePtr,
+    /// Elements from there to those of the next.
+    pub(crate) out_pitch: i64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
+struct Matrix {
+    weights: Planes,
+    row_pitch: i64,
+    out: u64,
+    out_pitch: i64,
+    m: i32,
+    dtype: i32,
+    lane_bits: i32,
+    first_block: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+struct Joined {
+    matrices: [Matrix; MAX_MATRICES],
+    x: Q8,
+    floats: Q8,
+    n_matrices: i32,
+    n: i32,
+}
+
+const _: () = assert!(size_of::<Matrix>() == 88);
+const _: () = assert!(size_of::<Joined>() == 408);
+
+/// Up to [`MAX_MATRICES`] products with the same `n` activations: `x` for block formats, rows of F32 at `floats` for
+/// scalars. `None` if there are none, or too many.
+pub(crate) fn joined(
+    parts: &[Part],
+    x: Q8,
+    floats: DevicePtr,
+    n: u32,
+    n_multiprocessors: u32,
+) -> Option<Launch> {
+    if parts.is_empty() || parts.len() > MAX_MATRICES || n == 0 {
+        return None;
+    }
+    let (tokens, name, rows) = match n {
+        1 => (1, "1", 1),
+        2 => (2, "2", 2),
+        _ => (4, "4", 2),
+    };
+    let n_units = parts.iter().map(|p| p.weights.n_units()).sum();
+    let mut matrices = [Matrix::default(); MAX_MATRICES];
+    let mut blocks = 0_u32;
+    for (matrix, part) in matrices.iter_mut().zip(parts) {
+        let w = &part.weights;
+        let k = u64::from(w.k);
+        let lanes = lanes(w.dtype, k, n_units, n_multiprocessors, PRODUCT_THREADS);
+        *matrix = Matrix {
+            weights: w.planes,
+            row_pitch: w.row_pitch,
+            out: part.out.0,
+            out_pitch: part.out_pitch,
+            m: w.m.cast_signed(),
+            dtype: crate::params::dtype_number(w.dtype),
+            lane_bits: lanes.trailing_zeros().cast_signed(),
+            first_block: blocks.cast_signed(),
+        };
+        blocks += w.m.div_ceil(PRODUCT_THREADS / lanes * rows);
+    }
+    let p = Joined {
+        matrices,
+        x,
+        floats: Q8 {
+            quants: floats.0,
+            scales: 0,
+            ..x
+        },
+        n_matrices: int(parts.len()),
+        n: n.cast_signed(),
+    };
+    let module = ModuleKey::plain(PRODUCTS).with("TOKENS", name);
+    let launch = Launch::new(module, "joined_products", blocks, PRODUCT_THREADS, &p);
+    Some(launch.deep(n.div_ceil(tokens), 1))
+}
+
+/// `Experts` of `fused_experts.cu`: who goes where.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+pub(crate) struct Experts {
+    ids: u64,
+    token_pitch: i64,
+    choice_pitch: i64,
+    fault: FaultCell,
+    n_used: i32,
+    first: i32,
+    held: i32,
+    total: i32,
+}
+
+impl Experts {
+    /// The experts that `ids`, I32 `[tokens, n_used]`, name.
+    pub(crate) fn new(ids: &View, held: &Held, fault: FaultCell) -> Self {
+        let [.., token_pitch, choice_pitch] = ids.stride;
+        Self {
+            ids: ids.data,
+            token_pitch,
+            choice_pitch,
+            fault,
+            n_used: ids.width().cast_signed(),
+            first: int(held.first),
+            held: int(held.held),
+            total: int(held.total),
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+struct ExpertsUp {
+    weights: [Planes; 2],
+    row_pitch: [i64; 2],
+    expert_pitch: [i64; 2],
+    experts: Experts,
+    x: Q8,
+    hidden: Q8,
+    x_per_token: i32,
+    glu: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+struct ExpertsDown {
+    weights: Planes,
+    row_pitch: i64,
+    expert_pitch: i64,
+    experts: Experts,
+    hidden: Q8,
+    factors: u64,
+    factor_token_pitch: i64,
+    factor_choice_pitch: i64,
+    residual: u64,
+    out: u64,
+    m: i32,
+    lane_bits: i32,
+    expert_bits: i32,
+    pad: i32,
+}
+
+const _: () = assert!(size_of::<Experts>() == 56);
+const _: () = assert!(size_of::<ExpertsUp>() == 240);
+const _: () = assert!(size_of::<ExpertsDown>() == 200);
+
+/// `activation(gate product) * (up product)` of the experts of `n_tokens` tokens, left in 8 bits: `hidden` has a row for
+/// each pair of a token and one of its experts, and `x` has `x_per_token` rows for each token. Gate and up are banks of
+/// one block format in planes; their `m` is a multiple of [`UP_ROWS`]. Ids out of range are reported.
+pub(crate) fn experts_up(
+    [gate, up]: [Weights; 2],
+    glu: GluKind,
+    experts: Experts,
+    (x, x_per_token): (Q8, u32),
+    hidden: Q8,
+    n_tokens: u32,
+) -> Launch {
+    let p = ExpertsUp {
+        weights: [gate.planes, up.planes],
+        row_pitch: [gate.row_pitch, up.row_pitch],
+        expert_pitch: [gate.expert_pitch, up.expert_pitch],
+        experts,
+        x,
+        hidden,
+        x_per_token: x_per_token.cast_signed(),
+        glu: glu_number(glu),
+    };
+    let threads = match gate.dtype {
+        DType::Q4_K | DType::Q4_0 | DType::Q4_1 | DType::Q8_0 => 512,
+        _ => 256,
+    };
+    let module = ModuleKey::plain(EXPERTS).with("FORMAT", gate.dtype.name());
+    let launch = Launch::new(module, "experts_up", gate.m / UP_ROWS, threads, &p);
+    launch.deep(n_tokens * experts.n_used.unsigned_abs(), 1)
+}
+
+/// The experts' second products, each times its factor, added up in the order of the choices; `residual` is added if it
+/// is there. `hidden` is what [`experts_up`] wrote, `factors` F32 `[tokens, n_used]`, `residual` and `out` F32
+/// `[tokens, m]` without gaps. Ids out of range count as experts that are not here.
+pub(crate) fn experts_down(
+    down: Weights,
+    experts: Experts,
+    hidden: Q8,
+    factors: &View,
+    residual: Option<DevicePtr>,
+    out: DevicePtr,
+    (n_tokens, n_multiprocessors): (u32, u32),
+) -> Launch {
+    let units = u64::from(down.k) / unit_elems(down.dtype);
+    let lanes = (units / 8).next_power_of_two().clamp(8, 32) as u32;
+    let wanted = u64::from(n_multiprocessors) * 1024;
+    let n_used = experts.n_used.unsigned_abs();
+    let mut groups = 1;
+    let threads = |groups: u32| u64::from(n_tokens) * u64::from(down.m * lanes * groups);
+    while groups < n_used && lanes * groups < DOWN_THREADS && threads(groups) < wanted {
+        groups *= 2;
+    }
+    let [.., factor_token_pitch, factor_choice_pitch] = factors.stride;
+    let p = ExpertsDown {
+        weights: down.planes,
+        row_pitch: down.row_pitch,
+        expert_pitch: down.expert_pitch,
+        experts,
+        hidden,
+        factors: factors.data,
+        factor_token_pitch,
+        factor_choice_pitch,
+        residual: residual.map_or(0, |r| r.0),
+        out: out.0,
+        m: down.m.cast_signed(),
+        lane_bits: lanes.trailing_zeros().cast_signed(),
+        expert_bits: groups.trailing_zeros().cast_signed(),
+        pad: 0,
+    };
+    let module = ModuleKey::plain(EXPERTS).with("FORMAT", down.dtype.name());
+    let blocks = down.m.div_ceil(DOWN_THREADS / (lanes * groups));
+    Launch::new(module, "experts_down", blocks, DOWN_THREADS, &p).deep(n_tokens, 1)
+}
+
+/// Modules for each number of activations, and for each block format.
+pub(crate) fn modules() -> Vec<ModuleKey> {
+    let counts = ["1", "2", "4"].map(|n| ModuleKey::plain(PRODUCTS).with("TOKENS", n));
+    let formats = DType::ALL.into_iter().filter(|d| d.is_block());
+    let experts = formats.map(|d| ModuleKey::plain(EXPERTS).with("FORMAT", d.name()));
+    counts.into_iter().chain(experts).collect()
+}
