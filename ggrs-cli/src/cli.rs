@@ -5,6 +5,8 @@ use clap::{Parser, Subcommand};
 use crate::commands::{
     bench, chat, devices, inspect, logits, perplexity, plan, run, synth, tokenize,
 };
+#[cfg(feature = "cuda")]
+use crate::commands::kernels;
 use crate::console::Console;
 use crate::error::CliError;
 
@@ -33,6 +35,9 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// List the devices
     Devices(devices::Args),
+    /// Compile all kernels of a GPU before they are needed
+    #[cfg(feature = "cuda")]
+    Kernels(kernels::Args),
     /// Write a model of a real model's shape with random weights
     Synth(synth::Args),
     /// Turn text into token ids, or ids into text
@@ -52,6 +57,8 @@ impl Command {
             Self::Bench(args) => bench::run(args, console),
             Self::Inspect(args) => inspect::run(&args, console),
             Self::Devices(args) => devices::run(&args, console),
+            #[cfg(feature = "cuda")]
+            Self::Kernels(args) => kernels::run(&args, console),
             Self::Synth(args) => synth::run(&args, console),
             Self::Tokenize(args) => tokenize::run(args, console),
             Self::Logits(args) => logits::run(args, console),

@@ -75,6 +75,16 @@ pub(crate) enum CliError {
         "the logits at position {position} of window {window} are not finite: the model's weights are damaged, or a value overflowed"
     )]
     NotFinite { position: usize, window: usize },
+    /// Kernels that are compiled ahead.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Kernel(#[from] ggrs_cuda::simt::compile::CompileError),
+    #[cfg(feature = "cuda")]
+    #[error("the processes that compile kernels cannot be run")]
+    Process { source: io::Error },
+    #[cfg(feature = "cuda")]
+    #[error("kernels for {arch} are not ready: {error}")]
+    Kernels { arch: String, error: String },
 }
 
 impl CliError {

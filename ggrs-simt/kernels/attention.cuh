@@ -18,6 +18,8 @@ struct AttentionParams {
     // For each row of the result and each split of its keys: largest score, sum of weights; weighted sum of values.
     float2* partial_stats;
     float* partial_sums;
+    // For each block of a split, zero before and after: the splits that are done.
+    u32* counters;
     FaultCell slot_fault, position_fault, page_fault;
     float scale;
     // 0 if there is none.
@@ -33,9 +35,13 @@ struct AttentionParams {
     i32 group;
     // Splits of the keys there is room for.
     i32 n_splits;
+    // Does every split leave a result, even of no key?
+    i32 has_all_splits;
+    // So many keys are not worth a second split.
+    i32 whole_keys;
     i32 unused;
 };
-static_assert(sizeof(AttentionParams) == 592, "AttentionParams of attention.rs");
+static_assert(sizeof(AttentionParams) == 608, "AttentionParams of attention.rs");
 
 // The keys of a token: a range, through the pages of its slot if the cache has pages.
 struct Seen {
@@ -80,7 +86,8 @@ DEVICE i64 row_of_key(const AttentionParams& p, const Seen& seen, i32 key, i32 t
 // The splits that have keys. The host cannot know: it is data.
 DEVICE i32 splits_in_use(const AttentionParams& p, i32 n_keys) {
     i32 wanted = (n_keys + KEYS_AT_A_TIME - 1) / KEYS_AT_A_TIME;
-    return wanted < 1 ? 1 : wanted < p.n_splits ? wanted : p.n_splits;
+    if (n_keys <= p.whole_keys) return 1;
+    return wanted < p.n_splits ? wanted : p.n_splits;
 }
 
 DEVICE float soft_capped(const AttentionParams& p, float score) {

@@ -15,7 +15,7 @@ KERNEL(attention_combine, AttentionParams, THREADS, 1) {
     WAIT();
     TRIGGER();
     Seen seen = seen_by(p, token);
-    i32 n_used = splits_in_use(p, seen.end - seen.first);
+    i32 n_used = p.has_all_splits ? p.n_splits : splits_in_use(p, seen.end - seen.first);
     // The only split has written the result itself.
     if (n_used == 1) return;
 

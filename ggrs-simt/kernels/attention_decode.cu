@@ -24,15 +24,31 @@
 // A lane has 8 of 32 elements of a key, and 8 of 64 elements of a value.
 #define KEY_PARTS (WIDTH / 32)
 #define VALUE_PARTS (WIDTH / 64)
+// Of a warp's part of a key or value.
+#define ROW_BYTES (KV == Q8_0 ? WIDTH / 32 * 34 : WIDTH * 2)
+
+// Queries are copied in eights.
+#define QUERY_PARTS (HEADS * HEAD / 8)
+#define QUERY_TURNS ((QUERY_PARTS + THREADS - 1) / THREADS)
+#define MAX_SPLITS 256
+// Eights of the result, how many threads share each when splits are put together, and how many splits a thread has on
+// their way at the same time.
+#define RESULT_PARTS (HEADS * HEAD / 8)
+#define SHARERS (RESULT_PARTS < THREADS ? THREADS / RESULT_PARTS : 1)
+#define SPLIT_BATCH 8
 
 struct DecodeShared {
     u16 query[HEADS][QUERY_PITCH];
-    float4 products[2][DECODE_WARPS][32];
+    union {
+        float4 products[2][DECODE_WARPS][32];
+        float factors[MAX_SPLITS][HEADS];
+    };
     float2 stats[TEAMS][HEADS];
+    float shares[HEADS];
     float sums[TEAMS][HEADS][SUM_PITCH];
+    u32 n_done, unused[7];
 };
-
-static_assert(sizeof(DecodeShared) == 16 * (HEAD + 32) + 8192 + TEAMS * (64 + 32 * (HEAD + 4)), "Tile of matrix.rs");
+static_assert(sizeof(DecodeShared) == 16 * (HEAD + 32) + 8256 + TEAMS * (64 + 32 * (HEAD + 4)), "Tile of matrix.rs");
 
 struct Walk {
     Seen seen;
@@ -49,6 +65,15 @@ DEVICE u32 turn_start(const Walk& walk, i32 turn) {
 DEVICE i32 cell_of_turn(const AttentionParams& p, const Walk& walk, u32 start) {
     u32 key = start + WARP_ID / TEAM * STEP + LANE % STEP;
     return key < (u32)walk.seen.end ? (i32)row_of_key(p, walk.seen, (i32)key, walk.token) : -1;
+}
+
+// Brings what a turn will read into the second cache: it takes no registers there.
+DEVICE void prefetch_turn(const Rows& keys, const Rows& values, i32 cells) {
+    if (cells < 0) return;
+    for (int at = LANE / STEP * 128; at < ROW_BYTES; at += 128 * 2) {
+        prefetch_l2(keys.start + (u64)(u32)cells * keys.pitch + at);
+        prefetch_l2(values.start + (u64)(u32)cells * values.pitch + at);
+    }
 }
 
 // Parts of the keys `row` and `row + 8`.
@@ -106,6 +131,47 @@ DEVICE void add_values(float (&sums)[VALUE_PARTS * 4][4], const Eight (&values)[
     }
 }
 
+// Eight sums from `at` on of a row, which lie in the order of registers: register at / 16 of lane row (at / 2) % 8.
+DEVICE void store_result(const AttentionParams& p, i32 token, i32 head, int at, const float (&sum)[8]) {
+    int elem = at / 64 * 64 + at % 16 / 2 * 8 + at % 64 / 16 * 2;
+    float* out = (float*)p.out.data + out_offset(p, 0, token, head) + elem;
+    for (int i = 0; i < 4; i++) *(float2*)(out + i * 8) = {sum[i * 2], sum[i * 2 + 1]};
+}
+
+// Asks for a part of the results of some splits from `first` on.
+DEVICE void load_splits(uint4 (&batch)[SPLIT_BATCH], const u16* from, i32 first, i32 n_used) {
+#pragma unroll
+    for (int i = 0; i < SPLIT_BATCH; i++) {
+        i32 split = first + i * SHARERS;
+        batch[i] = {0, 0, 0, 0};
+        if (split < n_used) batch[i] = *(const uint4*)(from + (i64)split * HEAD);
+    }
+}
+DEVICE void add_scaled(float (&sum)[8], const uint4& x, float factor) {
+    u32 pairs[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+    for (int i = 0; i < 8; i++) sum[i] += float_of((u16)(pairs[i / 2] >> i % 2 * 16)) * factor;
+}
+// The weight of each split in each head, and what they add up to.
+DEVICE void weigh_splits(const AttentionParams& p, DecodeShared& shared, i64 first_row, i32 first_head, i32 n_heads,
+                         i32 n_used) {
+    for (int head = WARP_ID; head < n_heads; head += DECODE_WARPS) {
+        const float2* stats = p.partial_stats + (first_row + head) * p.n_splits;
+        float sink = sink_of(p, first_head + head) * LOG2_E, top = sink, total = 0.0f;
+        for (int i = LANE; i < n_used; i += 32) top = fmaxf(top, stats[i].x);
+        top = warp_max(top);
+        float base = top == -INFINITY_F ? 0.0f : top;
+        for (int i = LANE; i < n_used; i += 32) {
+            float weight = stats[i].y * exp2_fast(stats[i].x - base);
+            shared.factors[i][head] = weight;
+            total += weight;
+        }
+        total = warp_sum(total) + exp2_fast(sink - base);
+        if (LANE == 0) shared.shares[head] = total > 0.0f ? 1.0f / total : 0.0f;
+    }
+    __syncthreads();
+}
+
 KERNEL(attention_decode, AttentionParams, THREADS, 1) {
     DYNAMIC_SHARED(memory);
     DecodeShared& shared = *(DecodeShared*)memory;
@@ -117,6 +183,15 @@ KERNEL(attention_decode, AttentionParams, THREADS, 1) {
     i32 row = LANE / 4, pair = LANE % 4, team = WARP_ID / TEAM, first_elem = WARP_ID % TEAM * WIDTH;
     WAIT();
     TRIGGER();
+    // Asked for first, used last.
+    float query[QUERY_TURNS][8];
+#pragma unroll
+    for (int i = 0; i < QUERY_TURNS; i++) {
+        int at = i * THREADS + threadIdx.x, head = at / (HEAD / 8);
+        i64 offset = token * p.q.stride[2] + (first_head + head) * p.q.stride[3] + at % (HEAD / 8) * 8;
+        for (int e = 0; e < 8; e++) query[i][e] = 0.0f;
+        if (at < QUERY_PARTS && head < n_heads) load_query_part(query[i], p, offset);
+    }
     Seen seen = seen_by(p, token);
     i32 n_used = splits_in_use(p, seen.end - seen.first);
     if (split >= n_used) return;
@@ -131,19 +206,23 @@ KERNEL(attention_decode, AttentionParams, THREADS, 1) {
     i32 cells = cell_of_turn(p, walk, start);
     load_keys(k, keys, cells);
     load_values(v, values, cells);
-    for (int i = threadIdx.x; i < HEADS * HEAD; i += THREADS) {
-        int head = i / HEAD, e = i % HEAD;
-        i64 at = token * p.q.stride[2] + (first_head + head) * p.q.stride[3] + e;
-        shared.query[head][e] = head < n_heads ? half_of(load_float(p.q.data, p.q.dtype, at)) : (u16)0;
+    i32 next_cells = cell_of_turn(p, walk, turn_start(walk, 1));
+    prefetch_turn(keys, values, next_cells);
+#pragma unroll
+    for (int i = 0; i < QUERY_TURNS; i++) {
+        int at = i * THREADS + threadIdx.x;
+        if (at < QUERY_PARTS) *(uint4*)&shared.query[at / (HEAD / 8)][at % (HEAD / 8) * 8] = packed(query[i]);
     }
     __syncthreads();
 
+    float unit = score_unit(p);
     // Of the heads `2 pair` and `2 pair + 1`; totals of this lane's keys only.
     float largest[2] = {-INFINITY_F, -INFINITY_F}, totals[2] = {0.0f, 0.0f};
     float sums[VALUE_PARTS * 4][4] = {};
     while (start < end) {
         u32 next = turn_start(walk, turn + 1);
-        i32 next_cells = cell_of_turn(p, walk, next);
+        i32 later_cells = cell_of_turn(p, walk, turn_start(walk, turn + 2));
+        prefetch_turn(keys, values, later_cells);
         float4 products = products_of(k, &shared.query[row][first_elem + pair * 8]);
         if (TEAM > 1) {
             // One barrier for each step: the next step writes elsewhere.
@@ -158,24 +237,24 @@ KERNEL(attention_decode, AttentionParams, THREADS, 1) {
         }
         load_keys(k, keys, next_cells);
 
+        float scores[1][4] = {{products.x, products.y, products.z, products.w}};
+        finish_scores(p, scores);
         // Pages without cells were reported and count as hidden.
         bool upper = __shfl_sync(FULL_MASK, cells, row) >= 0, lower = __shfl_sync(FULL_MASK, cells, row + 8) >= 0;
-        float scores[4] = {
-            upper ? scaled_score(p, products.x) : -INFINITY_F, upper ? scaled_score(p, products.y) : -INFINITY_F,
-            lower ? scaled_score(p, products.z) : -INFINITY_F, lower ? scaled_score(p, products.w) : -INFINITY_F};
-        float factors[2];
+        float factors[2], w[4];
 #pragma unroll
         for (int i = 0; i < 2; i++) {
-            float before = largest[i], own = fmaxf(scores[i], scores[i + 2]);
+            float first = upper ? scores[0][i] : -INFINITY_F, second = lower ? scores[0][i + 2] : -INFINITY_F;
+            float before = largest[i], own = fmaxf(first, second);
             for (int step = 4; step < 32; step *= 2) own = fmaxf(own, __shfl_xor_sync(FULL_MASK, own, step));
             largest[i] = fmaxf(before, own);
-            float base = largest[i] == -INFINITY_F ? 0.0f : largest[i];
-            factors[i] = exp2_fast(before - base);
-            scores[i] = exp2_fast(scores[i] - base);
-            scores[i + 2] = exp2_fast(scores[i + 2] - base);
-            totals[i] = totals[i] * factors[i] + scores[i] + scores[i + 2];
+            float base = largest[i] == -INFINITY_F ? 0.0f : largest[i] * unit;
+            factors[i] = exp2_fast(before * unit - base);
+            w[i] = exp2_fast(first * unit - base);
+            w[i + 2] = exp2_fast(second * unit - base);
+            totals[i] = totals[i] * factors[i] + w[i] + w[i + 2];
         }
-        u32 weights[2] = {turned_matrix(pack(scores[0], scores[1])), turned_matrix(pack(scores[2], scores[3]))};
+        u32 weights[2] = {turned_matrix(pack(w[0], w[1])), turned_matrix(pack(w[2], w[3]))};
 #pragma unroll
         for (int i = 0; i < VALUE_PARTS * 4; i++) {
             for (int j = 0; j < 4; j++) sums[i][j] *= factors[j % 2];
@@ -184,13 +263,14 @@ KERNEL(attention_decode, AttentionParams, THREADS, 1) {
         load_values(v, values, next_cells);
         start = next;
         cells = next_cells;
+        next_cells = later_cells;
         turn++;
     }
 
     // The teams' results: sums lie in the order of registers.
     for (int i = 0; i < 2; i++) {
         for (int step = 4; step < 32; step *= 2) totals[i] += __shfl_xor_sync(FULL_MASK, totals[i], step);
-        if (row == 0 && first_elem == 0) shared.stats[team][pair * 2 + i] = {largest[i], totals[i]};
+        if (row == 0 && first_elem == 0) shared.stats[team][pair * 2 + i] = {largest[i] * unit, totals[i]};
     }
 #pragma unroll
     for (int i = 0; i < VALUE_PARTS * 4; i++) {
@@ -200,26 +280,68 @@ KERNEL(attention_decode, AttentionParams, THREADS, 1) {
         }
     }
     __syncthreads();
-    for (int i = threadIdx.x; i < n_heads * HEAD; i += THREADS) {
-        int head = i / HEAD, at = i % HEAD;
-        float sink = n_used == 1 ? sink_of(p, first_head + head) * LOG2_E : -INFINITY_F, top = sink;
+    bool is_only = n_used == 1;
+    i64 first_row = (i64)token * p.q.size[3] + first_head;
+    // The first lane of each head's has its team's share in the result.
+    if (threadIdx.x < HEADS * TEAMS) {
+        int head = threadIdx.x % HEADS, own = threadIdx.x / HEADS;
+        float sink = is_only && head < n_heads ? sink_of(p, first_head + head) * LOG2_E : -INFINITY_F, top = sink;
         for (int t = 0; t < TEAMS; t++) top = fmaxf(top, shared.stats[t][head].x);
-        float base = top == -INFINITY_F ? 0.0f : top, total = exp2_fast(sink - base), sum = 0.0f;
+        float base = top == -INFINITY_F ? 0.0f : top, total = exp2_fast(sink - base);
+        for (int t = 0; t < TEAMS; t++) total += shared.stats[t][head].y * exp2_fast(shared.stats[t][head].x - base);
+        float share = total > 0.0f ? 1.0f / total : 0.0f;
+        shared.factors[own][head] = share * exp2_fast(shared.stats[own][head].x - base);
+        if (!is_only && own == 0 && head < n_heads) {
+            p.partial_stats[(first_row + head) * p.n_splits + split] = {top, total};
+        }
+    }
+    __syncthreads();
+    u16* partial = (u16*)p.partial_sums;
+    for (int i = threadIdx.x; i < n_heads * (HEAD / 8); i += THREADS) {
+        int head = i / (HEAD / 8), at = i % (HEAD / 8) * 8;
+        float sum[8] = {};
         for (int t = 0; t < TEAMS; t++) {
-            float weight = exp2_fast(shared.stats[t][head].x - base);
-            total += shared.stats[t][head].y * weight;
-            sum += shared.sums[t][head][at] * weight;
+            for (int e = 0; e < 8; e++) sum[e] += shared.sums[t][head][at + e] * shared.factors[t][head];
         }
-        // Register i / 16 of lane row (i / 2) % 8: see `add_values`.
-        int e = at / 64 * 64 + at % 16 / 2 * 8 + at % 64 / 16 * 2 + at % 2;
-        if (n_used == 1) {
-            float share = total > 0.0f ? 1.0f / total : 0.0f;
-            ((float*)p.out.data)[out_offset(p, 0, token, first_head + head) + e] = sum * share;
-            continue;
+        // A split's result is a mean of values: it needs no more bits than they have.
+        if (is_only) store_result(p, token, first_head + head, at, sum);
+        else *(uint4*)&partial[((first_row + head) * p.n_splits + split) * HEAD + at] = packed(sum);
+    }
+    if (is_only) return;
+
+    // The last block of these rows to come here puts the splits together.
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) shared.n_done = atomicInc(&p.counters[token * gridDim.y + blockIdx.y], n_used - 1);
+    __syncthreads();
+    if (shared.n_done != (u32)n_used - 1) return;
+    __threadfence();
+    int sharer = threadIdx.x / RESULT_PARTS;
+    for (int i = threadIdx.x % RESULT_PARTS; i < RESULT_PARTS; i += THREADS) {
+        int head = i / (HEAD / 8), at = i % (HEAD / 8) * 8;
+        bool is_there = head < n_heads;
+        const u16* from = partial + (first_row + head) * p.n_splits * HEAD + at;
+        uint4 batch[SPLIT_BATCH];
+        load_splits(batch, from, sharer, is_there ? n_used : 0);
+        if (i < THREADS) weigh_splits(p, shared, first_row, first_head, n_heads, n_used);
+        float sum[8] = {};
+        for (i32 s = sharer; s < n_used; s += SHARERS * SPLIT_BATCH) {
+            if (s != sharer) load_splits(batch, from, s, is_there ? n_used : 0);
+#pragma unroll
+            for (int j = 0; j < SPLIT_BATCH; j++) {
+                i32 own = s + j * SHARERS;
+                if (own < n_used) add_scaled(sum, batch[j], shared.factors[own][head]);
+            }
         }
-        i64 part = ((i64)token * p.q.size[3] + first_head + head) * p.n_splits + split;
-        p.partial_sums[part * HEAD + e] = sum;
-        // The combining launch counts in powers of e.
-        if (at == 0) p.partial_stats[part] = {top * LN_2, total};
+        if (SHARERS > 1) {
+            for (int e = 0; e < 8; e++) shared.sums[sharer][head][at + e] = sum[e];
+            __syncthreads();
+        }
+        if (sharer > 0 || !is_there) continue;
+        for (int other = 1; other < SHARERS; other++) {
+            for (int e = 0; e < 8; e++) sum[e] += shared.sums[other][head][at + e];
+        }
+        for (int e = 0; e < 8; e++) sum[e] *= shared.shares[head];
+        store_result(p, token, first_head + head, at, sum);
     }
 }

@@ -4,6 +4,7 @@
 // A block has some neighbouring tokens with all query heads of one key head: a row for each. It walks the keys that
 // they see in tiles, which are copied to shared memory while the one before is worked on. Neighbouring tokens of one
 // slot are one run; of several runs in a block each has its own walk, in which the rows of the others see nothing.
+// Where there are few such blocks, each walk is split over several.
 
 #include "attention_tile.cuh"
 
@@ -52,9 +53,9 @@ DEVICE void copy_query(const AttentionParams& p, PrefillShared& shared, i32 firs
     for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
         int row = i / CHUNKS, chunk = i % CHUNKS;
         i64 at = (first_token + row / p.group) * p.q.stride[2] + (key_head * p.group + row % p.group) * p.q.stride[3];
-        float x[8];
-        for (int e = 0; e < 8; e++) x[e] = row < n_rows ? load_float(p.q.data, p.q.dtype, at + chunk * 8 + e) : 0.0f;
-        *(uint4*)chunk_at(shared.query, row, chunk & ~7, chunk & 7) = {pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7])};
+        float x[8] = {};
+        if (row < n_rows) load_query_part(x, p, at + chunk * 8);
+        *(uint4*)chunk_at(shared.query, row, chunk & ~7, chunk & 7) = packed(x);
     }
 }
 
@@ -89,7 +90,8 @@ struct RowState {
 
 // Works a tile of keys into the rows that see some of [first, end).
 DEVICE void add_tile(const AttentionParams& p, PrefillShared& shared, const u32 (&query)[STEPS][4], RowState& state,
-                     int buffer, i32 start, const i32 (&first)[2], const i32 (&end)[2], int first_row, int first_column) {
+                     int buffer, i32 start, const i32 (&first)[2], const i32 (&end)[2], int first_row, int first_column,
+                     float unit) {
     i32 stop = start + KEYS;
     bool sees_some = first[0] < stop && end[0] > start || first[1] < stop && end[1] > start;
     if (!__any_sync(FULL_MASK, sees_some)) return;
@@ -109,40 +111,41 @@ DEVICE void add_tile(const AttentionParams& p, PrefillShared& shared, const u32 
         }
     }
 
+    finish_scores(p, scores);
     bool sees_all = first[0] <= start && end[0] >= stop && first[1] <= start && end[1] >= stop;
-    bool is_whole = __all_sync(FULL_MASK, sees_all);
-    float tops[2] = {-INFINITY_F, -INFINITY_F};
+    if (!__all_sync(FULL_MASK, sees_all)) {
 #pragma unroll
-    for (int tile = 0; tile < KEYS / 8; tile++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            float score = scaled_score(p, scores[tile][i]);
-            i32 key = start + tile * 8 + LANE % 4 * 2 + i % 2;
-            if (!is_whole && (key < first[i / 2] || key >= end[i / 2])) score = -INFINITY_F;
-            scores[tile][i] = score;
-            tops[i / 2] = fmaxf(tops[i / 2], score);
+        for (int tile = 0; tile < KEYS / 8; tile++) {
+            for (int i = 0; i < 4; i++) {
+                i32 key = start + tile * 8 + LANE % 4 * 2 + i % 2;
+                if (key < first[i / 2] || key >= end[i / 2]) scores[tile][i] = -INFINITY_F;
+            }
         }
     }
     float bases[2], factors[2];
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        for (int step = 1; step < 4; step *= 2) tops[i] = fmaxf(tops[i], __shfl_xor_sync(FULL_MASK, tops[i], step));
-        float before = state.largest[i];
-        state.largest[i] = fmaxf(before, tops[i]);
-        bases[i] = state.largest[i] == -INFINITY_F ? 0.0f : state.largest[i];
-        factors[i] = exp2_fast(before - bases[i]);
+        float before = state.largest[i], top = before;
+#pragma unroll
+        for (int tile = 0; tile < KEYS / 8; tile++) top = fmaxf(top, fmaxf(scores[tile][i * 2], scores[tile][i * 2 + 1]));
+        for (int step = 1; step < 4; step *= 2) top = fmaxf(top, __shfl_xor_sync(FULL_MASK, top, step));
+        state.largest[i] = top;
+        bases[i] = top == -INFINITY_F ? 0.0f : top * unit;
+        factors[i] = exp2_fast(before * unit - bases[i]);
         state.totals[i] *= factors[i];
     }
+    if (__any_sync(FULL_MASK, factors[0] != 1.0f || factors[1] != 1.0f)) {
 #pragma unroll
-    for (int column = 0; column < COLUMNS; column++) {
-        for (int i = 0; i < 4; i++) state.sums[column][i] *= factors[i / 2];
+        for (int column = 0; column < COLUMNS; column++) {
+            for (int i = 0; i < 4; i++) state.sums[column][i] *= factors[i / 2];
+        }
     }
 #pragma unroll
     for (int tile = 0; tile < KEYS / 16; tile++) {
         float w[2][4];
         for (int half = 0; half < 2; half++) {
             for (int i = 0; i < 4; i++) {
-                w[half][i] = exp2_fast(scores[tile * 2 + half][i] - bases[i / 2]);
+                w[half][i] = exp2_fast(scores[tile * 2 + half][i] * unit - bases[i / 2]);
                 state.totals[i / 2] += w[half][i];
             }
         }
@@ -199,6 +202,7 @@ KERNEL(attention_prefill, AttentionParams, THREADS, 1) {
 #pragma unroll
         for (int step = 0; step < STEPS; step++) load_query(query[step], shared, first_row, step);
     }
+    float unit = score_unit(p);
     RowState state = {{}, {-INFINITY_F, -INFINITY_F}, {0.0f, 0.0f}};
     Rows keys = rows_of(p.k, p.key_planes, key_head, 0), values = rows_of(p.v, p.value_planes, key_head, 0);
     i32 row = first_row + LANE / 4, own[2] = {row / p.group, (row + 8) / p.group};
@@ -220,10 +224,13 @@ KERNEL(attention_prefill, AttentionParams, THREADS, 1) {
             end[i] = is_in ? shared.end[own[i]] : 0;
         }
 
-        i32 n_tiles = (seen.end - seen.first + KEYS - 1) / KEYS;
+        // The tiles are dealt out to the splits in turn.
+        i32 stride = p.n_splits * KEYS, start = seen.first + (i32)blockIdx.y * KEYS;
+        if (start >= seen.end) continue;
+        i32 n_tiles = (seen.end - start + stride - 1) / stride;
         __syncthreads();
-        find_cells(p, shared.cells[0], seen, seen.first, token);
-        find_cells(p, shared.cells[1], seen, seen.first + KEYS, token);
+        find_cells(p, shared.cells[0], seen, start, token);
+        find_cells(p, shared.cells[1], seen, start + stride, token);
         __syncthreads();
         copy_tile(shared.keys[0], shared.cells[0], keys);
         copy_tile(shared.values[0], shared.cells[0], values);
@@ -236,9 +243,10 @@ KERNEL(attention_prefill, AttentionParams, THREADS, 1) {
                 copy_tile(shared.keys[1 - buffer], shared.cells[1 - buffer], keys);
                 copy_tile(shared.values[1 - buffer], shared.cells[1 - buffer], values);
                 cp_async_commit();
-                find_cells(p, shared.cells[buffer], seen, seen.first + (i + 2) * KEYS, token);
+                find_cells(p, shared.cells[buffer], seen, start + (i + 2) * stride, token);
             }
-            add_tile(p, shared, query, state, buffer, seen.first + i * KEYS, first, end, first_row, first_column);
+            add_tile(p, shared, query, state, buffer, start + i * stride, first, end, first_row, first_column,
+                     unit);
         }
     }
 
@@ -248,12 +256,18 @@ KERNEL(attention_prefill, AttentionParams, THREADS, 1) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         if (row + i * 8 >= n_rows) continue;
-        i32 head = key_head * p.group + (row + i * 8) % p.group;
-        float sink = sink_of(p, head) * LOG2_E, top = fmaxf(state.largest[i], sink);
-        float base = top == -INFINITY_F ? 0.0f : top, weight = exp2_fast(state.largest[i] - base);
+        i32 head = key_head * p.group + (row + i * 8) % p.group, token = first_token + own[i];
+        bool is_only = p.n_splits == 1;
+        float sink = is_only ? sink_of(p, head) * LOG2_E : -INFINITY_F, own_top = state.largest[i] * unit;
+        float top = fmaxf(own_top, sink);
+        float base = top == -INFINITY_F ? 0.0f : top, weight = exp2_fast(own_top - base);
         float total = state.totals[i] * weight + exp2_fast(sink - base);
-        float share = total > 0.0f ? weight / total : 0.0f;
-        float* out = (float*)p.out.data + out_offset(p, 0, first_token + own[i], head) + LANE % 4 * 2;
+        float share = !is_only ? weight : total > 0.0f ? weight / total : 0.0f;
+        i64 part = ((i64)token * p.q.size[3] + head) * p.n_splits + blockIdx.y;
+        float* out = is_only ? (float*)p.out.data + out_offset(p, 0, token, head) : p.partial_sums + part * HEAD;
+        // The combining launch counts in powers of e.
+        if (!is_only && first_column == 0 && LANE % 4 == 0) p.partial_stats[part] = {top * LN_2, total};
+        out += LANE % 4 * 2;
 #pragma unroll
         for (int column = 0; column < COLUMNS; column++) {
             float2 two = {state.sums[column][i * 2] * share, state.sums[column][i * 2 + 1] * share};

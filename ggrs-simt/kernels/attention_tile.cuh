@@ -21,12 +21,36 @@ DEVICE u32 pack(float first, float second) {
     if constexpr (KV == BF16) return pack_bf16(first, second);
     else return pack_f16(first, second);
 }
-DEVICE u16 half_of(float x) { return (u16)pack(x, 0.0f); }
 
-// The scaled and capped score of a product, as a power of 2.
-DEVICE float scaled_score(const AttentionParams& p, float product) {
-    if (p.softcap > 0.0f) return soft_capped(p, product * p.scale) * LOG2_E;
-    return product * (p.scale * LOG2_E);
+DEVICE float float_of(u16 bits) {
+    if constexpr (KV == BF16) return bf16_to_f32(bits);
+    else return f16_to_f32(bits);
+}
+
+// Scores stay as they come from the matrix units where a factor is all that is missing, and are weighed as
+// `2^(score * unit)`.
+DEVICE bool has_plain_scores(const AttentionParams& p) { return p.softcap == 0.0f && p.scale > 0.0f; }
+DEVICE float score_unit(const AttentionParams& p) { return has_plain_scores(p) ? p.scale * LOG2_E : LOG2_E; }
+template <int N> DEVICE void finish_scores(const AttentionParams& p, float (&scores)[N][4]) {
+    if (has_plain_scores(p)) return;
+#pragma unroll
+    for (int i = 0; i < N * 4; i++) scores[i / 4][i % 4] = soft_capped(p, scores[i / 4][i % 4] * p.scale);
+}
+
+// Eight elements of the queries.
+DEVICE void load_query_part(float (&x)[8], const AttentionParams& p, i64 at) {
+    const float* from = (const float*)p.q.data + at;
+    if (p.q.dtype == F32 && (u64)from % 16 == 0) {
+        float4 first = *(const float4*)from, second = *(const float4*)(from + 4);
+        x[0] = first.x, x[1] = first.y, x[2] = first.z, x[3] = first.w;
+        x[4] = second.x, x[5] = second.y, x[6] = second.z, x[7] = second.w;
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++) x[i] = load_float(p.q.data, p.q.dtype, at + i);
+    }
+}
+DEVICE uint4 packed(const float (&x)[8]) {
+    return {pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7])};
 }
 
 // The rows of one key head.

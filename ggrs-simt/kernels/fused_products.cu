@@ -30,17 +30,19 @@ struct Joined {
 };
 static_assert(sizeof(Joined) == 408, "Joined of kernels/fused.rs");
 
+// Rows that the threads of a row have at once: two read the activations half as often, where there are registers.
+DEVICE constexpr int rows_together(int format) { return TOKENS == 1 || unit_elems(format) > 32 ? 1 : 2; }
+
 // Blocks along y share the activations.
-KERNEL(joined_products, Joined, THREADS, TOKENS == 1 ? 3 : 1) {
-    constexpr int ROWS = TOKENS == 1 ? 1 : 2;
-    __shared__ float space[THREADS / WARP * ROWS * TOKENS];
+KERNEL(joined_products, Joined, THREADS, TOKENS == 1 ? 3 : 2) {
+    __shared__ float space[THREADS / WARP * 2 * TOKENS];
     TRIGGER();
     int which = 0;
     while (which + 1 < p.n_matrices && (int)blockIdx.x >= p.matrices[which + 1].first_block) which++;
     const Matrix& a = p.matrices[which];
     int block = blockIdx.x - a.first_block, token = blockIdx.y * TOKENS;
 #define MULTIPLY(FORMAT) \
-    multiply_rows<FORMAT, ROWS, TOKENS>(a.weights, a.row_pitch, a.m, 1u << a.lane_bits, block, \
+    multiply_rows<FORMAT, rows_together(FORMAT), TOKENS>(a.weights, a.row_pitch, a.m, 1u << a.lane_bits, block, \
                                    is_block(FORMAT) ? p.x : p.floats, token, p.n, a.out, a.out_pitch, space)
     switch (a.dtype) {
         case F32: MULTIPLY(F32); break;

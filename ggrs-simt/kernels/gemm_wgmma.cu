@@ -44,10 +44,10 @@ DEVICE void finish(const u32 (&w)[4][4]) {
 }
 
 // The product of a tile of at most N activations.
-template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u8* space, const u32* x_rows,
+template <int N> DEVICE void multiply_tile(const Gemm& p, const u32 (&w_rows)[2], u8* space, const u32* x_rows,
                                            const float* scales) {
     const int PANEL_BYTES = N * 128, STAGE_BYTES = 2 * PANEL_BYTES;
-    const int t = LANE % 4, row = WARP_ID * 16 + LANE / 4;
+    const int t = LANE % 4;
     const int n_steps = (p.k + 127) / 128, last = p.k / 32 - 1;
 
     // A thread copies one chunk of both panels of some activations.
@@ -63,11 +63,10 @@ template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u8* 
         }
     };
 
-    const u32 w_row[2] = {weight_row(p, task, row), weight_row(p, task, row + 8)};
     Piece<FORMAT> pieces[2];
     auto load = [&](int step) {
 #pragma unroll
-        for (int i = 0; i < 2; i++) pieces[i].load(p.planes[i], w_row[i], step, t, last);
+        for (int i = 0; i < 2; i++) pieces[i].load(p.planes[i], w_rows[i], step, t, last);
     };
     u32 w[4][4];
     float sums[N / 2];
@@ -102,11 +101,11 @@ template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u8* 
 #pragma unroll
     for (int j = 0; j < N / 8; j++) {
         const float four[4] = {sums[4 * j], sums[4 * j + 1], sums[4 * j + 2], sums[4 * j + 3]};
-        store_sums(p, same, scales, row, j * 8 + 2 * t, four);
+        store_sums(p, same, scales, WARP_ID * 16 + LANE / 4, j * 8 + 2 * t, four);
     }
 }
 
-KERNEL(gemm_wgmma, Gemm, THREADS, 2) {
+KERNEL(gemm_wgmma, Gemm, THREADS, N_TILE == 256 ? 1 : 2) {
     DYNAMIC_SHARED(shared);
     u8* space = shared + (-shared_address(shared) & 1023);
     WAIT();
@@ -126,9 +125,12 @@ KERNEL(gemm_wgmma, Gemm, THREADS, 2) {
         scales[threadIdx.x] = p.scales[row];
     }
     __syncthreads();
+    const int row = WARP_ID * 16 + LANE / 4;
+    const u32 w_rows[2] = {weight_row(p, task, row), weight_row(p, task, row + 8)};
     // The last tile of an expert is often a small one.
-    if (N_TILE > 64 && task.tile.count > 64) multiply_tile<N_TILE>(p, task, space, x_rows, scales);
-    else multiply_tile<64>(p, task, space, x_rows, scales);
+    if (N_TILE > 128 && task.tile.count > 128) multiply_tile<N_TILE>(p, w_rows, space, x_rows, scales);
+    else if (N_TILE > 64 && task.tile.count > 64) multiply_tile<N_TILE < 128 ? N_TILE : 128>(p, w_rows, space, x_rows, scales);
+    else multiply_tile<64>(p, w_rows, space, x_rows, scales);
 }
 
 #endif

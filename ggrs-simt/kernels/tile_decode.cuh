@@ -25,16 +25,27 @@ DEVICE constexpr u32 minus(int n) {
     return half | half << 16;
 }
 
+// `word` with the bits of `mask` alone, and BIAS.
+DEVICE u32 biased(u32 word, u32 mask) {
+#if !defined(GGRS_SIM) && defined(__CUDA_ARCH__)
+    u32 bits;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(bits) : "r"(word), "r"(mask), "r"(BIAS));
+    return bits;
+#else
+    return (word & mask) | BIAS;
+#endif
+}
+
 // Numbers that are the low (0) or high (1) halves of the bytes of a word, and what more bits `upper` adds to them at bit
 // 4 of each byte's 16: bytes 0 and 2, then 1 and 3. Less `LESS`, exact.
 template <int HALF, int LESS> DEVICE void numbers(u32 word, u32 upper_even, u32 upper_odd, u32 (&pairs)[2]) {
     if constexpr (HALF == 0) {
-        pairs[0] = add_f16(((word & 0x000f000fu) | BIAS) + (upper_even << 4), minus(1024 + LESS));
-        pairs[1] = add_f16(((word >> 8 & 0x000f000fu) | BIAS) + (upper_odd << 4), minus(1024 + LESS));
+        pairs[0] = add_f16(biased(word, 0x000f000fu) + (upper_even << 4), minus(1024 + LESS));
+        pairs[1] = add_f16(biased(word >> 8, 0x000f000fu) + (upper_odd << 4), minus(1024 + LESS));
     } else {
         // In place, 16 times too large.
-        pairs[0] = fma_f16(((word & 0x00f000f0u) | BIAS) + (upper_even << 8), 0x2c002c00u, minus(64 + LESS));
-        pairs[1] = fma_f16(((word >> 8 & 0x00f000f0u) | BIAS) + (upper_odd << 8), 0x2c002c00u, minus(64 + LESS));
+        pairs[0] = fma_f16(biased(word, 0x00f000f0u) + (upper_even << 8), 0x2c002c00u, minus(64 + LESS));
+        pairs[1] = fma_f16(biased(word >> 8, 0x00f000f0u) + (upper_odd << 8), 0x2c002c00u, minus(64 + LESS));
     }
 }
 // Signed bytes: 0 and 2, then 1 and 3.
@@ -59,6 +70,18 @@ DEVICE u32 word16(const u8* at) { return *(const u16*)at; }
 DEVICE u32 word32(const u8* at) { return *(const u32*)at; }
 DEVICE uint2 word64(const u8* at) { return *(const uint2*)at; }
 DEVICE uint4 word128(const u8* at) { return *(const uint4*)at; }
+DEVICE void load_words(u32 (&to)[2], const u8* at) {
+    uint2 words = word64(at);
+    to[0] = words.x;
+    to[1] = words.y;
+}
+DEVICE void load_words(u32 (&to)[4], const u8* at) {
+    uint4 words = word128(at);
+    to[0] = words.x;
+    to[1] = words.y;
+    to[2] = words.z;
+    to[3] = words.w;
+}
 // Four bits as numbers: 0 and 2, then 1 and 3.
 DEVICE u32 even_bits(u32 bits) { return (bits & 1) | (bits & 4) << 14; }
 DEVICE u32 odd_bits(u32 bits) { return (bits >> 1 & 1) | (bits & 8) << 13; }
@@ -84,7 +107,7 @@ template <int FORMAT> struct PieceOf32 {
 
     MEMBER void load(const Planes& p, u32 row, int step, int t, int last) {
         u64 block = block_of_32(row, step, t, last);
-        *(uint4*)quants = word128(p.start[0] + block * 16);
+        load_words(quants, p.start[0] + block * 16);
         if constexpr (FORMAT == Q5_0 || FORMAT == Q5_1) {
             fifth = word32(p.start[1] + block * 4);
             factor = FORMAT == Q5_0 ? word16(p.start[2] + block * 2) : word32(p.start[2] + block * 4);
@@ -142,13 +165,13 @@ template <> struct Piece<MXFP4> : PieceOf32<MXFP4> {
 // --- 32 neighbours ----------------------------------------------------------------------------------------------------------
 
 template <> struct Piece<Q8_0> {
-    u32 quants[8];
+    u32 quants[2][4];
     u32 factor;
 
     MEMBER void load(const Planes& p, u32 row, int step, int t, int last) {
         u64 block = block_of_32(row, step, t, last);
-        *(uint4*)quants = word128(p.start[0] + block * 32);
-        *(uint4*)(quants + 4) = word128(p.start[0] + block * 32 + 16);
+        load_words(quants[0], p.start[0] + block * 32);
+        load_words(quants[1], p.start[0] + block * 32 + 16);
         factor = word16(p.start[1] + block * 2);
     }
     template <int HALF> MEMBER void decode(int, int, u32 (&out)[8]) const {
@@ -156,7 +179,7 @@ template <> struct Piece<Q8_0> {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             u32 pairs[2];
-            signed_numbers(quants[4 * HALF + i], pairs);
+            signed_numbers(quants[HALF][i], pairs);
             out[2 * i] = multiply_f16(pairs[0], scale);
             out[2 * i + 1] = multiply_f16(pairs[1], scale);
         }
@@ -165,15 +188,15 @@ template <> struct Piece<Q8_0> {
 
 // Scalars of 16 bits; a block is 32 of them.
 template <int FORMAT> struct PieceOfScalars {
-    u32 values[16];
+    u32 values[4][4];
 
     MEMBER void load(const Planes& p, u32 row, int step, int t, int last) {
         const u8* at = p.start[0] + (u64)row * 16 + (block_of_32(0, step, t, last) * 64);
-        for (int i = 0; i < 4; i++) *(uint4*)(values + 4 * i) = word128(at + 16 * i);
+        for (int i = 0; i < 4; i++) load_words(values[i], at + 16 * i);
     }
     template <int HALF> MEMBER void decode(int, int, u32 (&out)[8]) const {
 #pragma unroll
-        for (int i = 0; i < 8; i++) out[i] = values[8 * HALF + i];
+        for (int i = 0; i < 8; i++) out[i] = values[2 * HALF + i / 4][i % 4];
     }
 };
 template <> struct Piece<F16> : PieceOfScalars<F16> {};
@@ -189,8 +212,8 @@ template <int FORMAT> struct PieceOfRuns {
 
     MEMBER void load(const Planes& p, u32 row, int step, int t, int) {
         u64 block = row + ((u32)step >> 1);
-        *(uint4*)quants = word128(p.start[0] + block * 128 + 64 * (step & 1) + 16 * t);
-        if constexpr (FORMAT == Q5_K) *(uint4*)fifth = word128(p.start[1] + block * 32 + 16 * (t & 1));
+        load_words(quants, p.start[0] + block * 128 + 64 * (step & 1) + 16 * t);
+        if constexpr (FORMAT == Q5_K) load_words(fifth, p.start[1] + block * 32 + 16 * (t & 1));
         factors = word128(p.start[FORMAT == Q5_K ? 2 : 1] + block * 16);
     }
     template <int HALF> MEMBER void decode(int step, int t, u32 (&out)[8]) const {
@@ -232,7 +255,7 @@ template <> struct Piece<IQ4_XS> {
 
     MEMBER void load(const Planes& p, u32 row, int step, int t, int) {
         u64 block = row + ((u32)step >> 1);
-        *(uint4*)quants = word128(p.start[0] + block * 128 + 64 * (step & 1) + 16 * t);
+        load_words(quants, p.start[0] + block * 128 + 64 * (step & 1) + 16 * t);
         factors = word64(p.start[1] + block * 8);
     }
     template <int HALF> MEMBER void decode(int step, int t, u32 (&out)[8]) const {
@@ -259,8 +282,8 @@ template <> struct Piece<Q6_K> {
     MEMBER void load(const Planes& p, u32 row, int step, int t, int) {
         u64 block = row + ((u32)step >> 1);
         int run = step & 1;
-        *(uint4*)low = word128(p.start[0] + block * 128 + 64 * run + 16 * t);
-        *(uint4*)high = word128(p.start[1] + block * 64 + 32 * run + 16 * (t & 1));
+        load_words(low, p.start[0] + block * 128 + 64 * run + 16 * t);
+        load_words(high, p.start[1] + block * 64 + 32 * run + 16 * (t & 1));
         scales = word64(p.start[2] + block * 16 + 8 * run);
         factor = word16(p.start[3] + block * 2);
     }
@@ -287,7 +310,7 @@ template <> struct Piece<Q2_K> {
 
     MEMBER void load(const Planes& p, u32 row, int step, int t, int) {
         u64 block = row + ((u32)step >> 1);
-        *(uint2*)quants = word64(p.start[0] + block * 64 + 32 * (step & 1) + 8 * t);
+        load_words(quants, p.start[0] + block * 64 + 32 * (step & 1) + 8 * t);
         scales = word64(p.start[1] + block * 16 + 8 * (step & 1));
         factors = word32(p.start[2] + block * 4);
     }
@@ -302,8 +325,8 @@ template <> struct Piece<Q2_K> {
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 u32 two = quants[j] >> (4 * HALF + 2 * i);
-                u32 even = add_f16((two & 0x00030003u) | BIAS, minus(1024));
-                u32 odd = add_f16((two >> 8 & 0x00030003u) | BIAS, minus(1024));
+                u32 even = add_f16(biased(two, 0x00030003u), minus(1024));
+                u32 odd = add_f16(biased(two >> 8, 0x00030003u), minus(1024));
                 out[4 * i + 2 * j] = fma_f16(even, scale, shift);
                 out[4 * i + 2 * j + 1] = fma_f16(odd, scale, shift);
             }
@@ -318,8 +341,8 @@ template <> struct Piece<Q3_K> {
 
     MEMBER void load(const Planes& p, u32 row, int step, int t, int) {
         u64 block = row + ((u32)step >> 1);
-        *(uint2*)quants = word64(p.start[0] + block * 64 + 32 * (step & 1) + 8 * t);
-        *(uint2*)third = word64(p.start[1] + block * 32 + 8 * t);
+        load_words(quants, p.start[0] + block * 64 + 32 * (step & 1) + 8 * t);
+        load_words(third, p.start[1] + block * 32 + 8 * t);
         for (int i = 0; i < 3; i++) scales[i] = word32(p.start[2] + block * 12 + 4 * i);
         factor = word16(p.start[3] + block * 2);
     }
@@ -334,8 +357,8 @@ template <> struct Piece<Q3_K> {
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 u32 two = quants[j] >> (4 * HALF + 2 * i), one = third[j] >> (4 * run + 2 * HALF + i);
-                u32 even = ((two & 0x00030003u) | BIAS) + ((one & 0x00010001u) << 2);
-                u32 odd = ((two >> 8 & 0x00030003u) | BIAS) + ((one >> 8 & 0x00010001u) << 2);
+                u32 even = biased(two, 0x00030003u) + ((one & 0x00010001u) << 2);
+                u32 odd = biased(two >> 8, 0x00030003u) + ((one >> 8 & 0x00010001u) << 2);
                 out[4 * i + 2 * j] = multiply_f16(add_f16(even, minus(1024 + 4)), scale);
                 out[4 * i + 2 * j + 1] = multiply_f16(add_f16(odd, minus(1024 + 4)), scale);
             }

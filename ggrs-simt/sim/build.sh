@@ -8,8 +8,11 @@ out=$(cd "$out" && pwd)
 cxx=${CXX:-g++}
 # Lanes of a warp, unless the environment says otherwise when it runs.
 warp=${GGRS_SIM_WARP:-32}
-flags="-std=c++17 -O2 -fPIC -fvisibility=hidden -Wall -Wextra -pthread -DGGRS_SIM_DEFAULT_WARP=$warp"
-objects=$(mktemp -d)
+flags="-std=c++17 -O2 -fno-tree-vectorize -fPIC -fvisibility=hidden -Wall -Wextra -pthread -DGGRS_SIM_DEFAULT_WARP=$warp"
+# What is there already and of these very sources stays.
+stamp=$({ echo "$cxx $flags"; "$cxx" --version; cat "$here"/*.cpp "$here"/*.h "$here/build.sh"; } | cksum)
+if [ -f "$out/stamp" ] && [ "$(cat "$out/stamp")" = "$stamp" ]; then exit 0; fi
+objects=$(mktemp -d "$out/objects.XXXXXX")
 trap 'rm -rf "$objects"' EXIT
 
 engine="engine memory fibers collectives signals modules grids streams captures"
@@ -26,12 +29,15 @@ link() {
     for file in "$@"; do files="$files $objects/$file.o"; done
     # A process that runs may have the old one open.
     # shellcheck disable=SC2086
-    "$cxx" -shared -pthread -Wl,-soname,"$name" -Wl,-z,defs -Wl,-z,nodelete -o "$out/$name.new" $files -ldl
-    mv "$out/$name.new" "$out/$name"
+    "$cxx" -shared -pthread -Wl,-soname,"$name" -Wl,-z,defs -Wl,-z,nodelete -o "$objects/$name" $files -ldl
+    mv "$objects/$name" "$out/$name"
     ln -sf "$name" "$out/${name%.so*}.so"
 }
 # shellcheck disable=SC2086
 link libcuda.so.1 $engine $cuda
 # shellcheck disable=SC2086
 link libnvrtc.so.13 $compiler
-cp "$here"/device*.h "$out"/
+cp "$here"/device*.h "$objects"/
+mv "$objects"/device*.h "$out"/
+echo "$stamp" >"$objects/stamp"
+mv "$objects/stamp" "$out/stamp"

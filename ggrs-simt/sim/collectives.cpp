@@ -54,13 +54,16 @@ unsigned barrier(ggrs_sim_thread* thread, int kind, int predicate) {
     return block->barrier_result;
 }
 
+[[noreturn, gnu::cold]] void left_out(Fiber* self) {
+    stop_block(self, Error::LaunchFailed, "it calls a collective of a warp with a mask that leaves it out");
+}
+
 // The lanes that are to meet; ends the block if this one is not among them.
-u64 members(Fiber* self, const Warp& warp, u64 mask) {
+inline u64 members(Fiber* self, const Warp& warp, u64 mask) {
     // The low half stands for all of a wide warp.
-    u64 lanes = (u32)mask == 0xffffffffu ? warp.lanes : mask & warp.lanes;
-    if ((lanes >> self->own.lane & 1) == 0) {
-        stop_block(self, Error::LaunchFailed, "it calls a collective of a warp with a mask that leaves it out");
-    }
+    if ((u32)mask == 0xffffffffu) return warp.lanes;
+    u64 lanes = mask & warp.lanes;
+    if ((lanes >> self->own.lane & 1) == 0) left_out(self);
     return lanes;
 }
 

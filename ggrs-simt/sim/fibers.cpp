@@ -14,23 +14,23 @@ asm(R"(
     .hidden ggrs_sim_switch
     .type ggrs_sim_switch, @function
 ggrs_sim_switch:
-    pushq %rbp
-    pushq %rbx
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    // Not by pushes and pops: processors that guess what a pop gets from the last push guess wrong here.
+    movq %rbp, -8(%rsp)
+    movq %rbx, -16(%rsp)
+    movq %r12, -24(%rsp)
+    movq %r13, -32(%rsp)
+    movq %r14, -40(%rsp)
+    movq %r15, -48(%rsp)
     movq %rsp, (%rdi)
+    movq -8(%rsi), %rbp
+    movq -16(%rsi), %rbx
+    movq -24(%rsi), %r12
+    movq -32(%rsi), %r13
+    movq -40(%rsi), %r14
+    movq -48(%rsi), %r15
     movq %rsi, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbx
-    popq %rbp
-    // No return: the processor would look for the caller's.
-    popq %rcx
-    jmp *%rcx
+    // Mostly to where the fiber before came from, as the processor guesses.
+    ret
     .size ggrs_sim_switch, .-ggrs_sim_switch
 
     // Where a fault in a kernel goes on: rsp is as the scheduler saved it.
@@ -38,12 +38,12 @@ ggrs_sim_switch:
     .hidden ggrs_sim_resume_scheduler
     .type ggrs_sim_resume_scheduler, @function
 ggrs_sim_resume_scheduler:
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbx
-    popq %rbp
+    movq -8(%rsp), %rbp
+    movq -16(%rsp), %rbx
+    movq -24(%rsp), %r12
+    movq -32(%rsp), %r13
+    movq -40(%rsp), %r14
+    movq -48(%rsp), %r15
     ret
     .size ggrs_sim_resume_scheduler, .-ggrs_sim_resume_scheduler
 
@@ -110,8 +110,8 @@ void prepare_stack(Fiber* fiber, Stack* stack) {
     // A return address, six registers as `ggrs_sim_switch` takes them; the call in the first code wants 16 bytes.
     void** frame = (void**)(stack->top - 16);
     *--frame = (void*)ggrs_sim_fiber_start;
-    for (int i = 0; i < 5; i++) *--frame = nullptr;
-    *--frame = fiber;
+    for (int i = 1; i < 6; i++) frame[-i] = nullptr;
+    frame[-6] = (void*)fiber;
     fiber->saved = frame;
 }
 

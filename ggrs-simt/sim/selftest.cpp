@@ -24,6 +24,11 @@ KERNEL(block_sum, Vectors, 256, 1) {
     }
     if (threadIdx.x == 0) p.out[blockIdx.x] = parts[0];
 }
+KERNEL(shuffles, Vectors, 256, 1) {
+    float v = p.a[threadIdx.x];
+    for (int i = 0; i < 8; i++) v = __shfl_xor_sync(0xffffffffu, v, 1 << i % 5) + 1.0f;
+    p.out[threadIdx.x] = v;
+}
 // For each lane: from the next lane, lane ^ 5, two lanes up, three lanes down, a ballot, the sum of all lanes.
 struct Lanes { unsigned long long* out; };
 KERNEL(lanes, Lanes, 128, 1) {

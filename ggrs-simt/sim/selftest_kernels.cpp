@@ -149,6 +149,7 @@ void measure(const std::string& image) {
     };
     run("add", (unsigned)(n / 256), "threads without collectives", (double)n, 3);
     run("block_sum", (unsigned)(n / 256), "waits at a barrier", (double)n * 8, 3);
+    run("shuffles", 1000, "shuffles", 256000 * 8, 3);
     run("add", 1, "threads, one block", 256, 20000);
     run("block_sum", 1, "waits at a barrier, one block", 256 * 8, 20000);
 }

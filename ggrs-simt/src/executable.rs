@@ -13,6 +13,7 @@ use ggrs_core::{BindError, DeviceError, ExecError, ValueId};
 
 use crate::buffer::{SimtBuffer, locate};
 use crate::context::{Context, Gate};
+use crate::counters::Counters;
 use crate::driver::{DriverError, Function, Geometry, Recording};
 use crate::faults::FaultBoard;
 use crate::kernel::Launch;
@@ -48,6 +49,7 @@ pub(crate) struct SimtExecutable {
     /// Which of them each kernel or stage is, by its name.
     kernels: Vec<(String, Range<usize>)>,
     faults: Arc<FaultBoard>,
+    _counters: Counters,
     capture: Capture<Recorded>,
 }
 
@@ -74,6 +76,7 @@ impl SimtExecutable {
         let works = works(context, &memory)?;
         let faults = works.iter().flat_map(Work::faults).collect();
         let faults = Arc::new(FaultBoard::new(context, plan, faults)?);
+        let counters = Counters::new(context, works.iter().map(Work::n_counters).sum())?;
         let places = Places {
             context,
             memory: &memory,
@@ -82,15 +85,17 @@ impl SimtExecutable {
         let operands: Vec<Operands<'_>> = operands.collect::<Result<_, _>>()?;
         let cells = faults.cells();
         let mut cells = cells.as_slice();
+        let mut n_counted = 0;
         let (mut launches, mut kernels) = (Vec::new(), Vec::new());
         let mut steps = vec![None; plan.steps.len()];
         for work in &works {
             let (own, rest) = cells.split_at_checked(work.n_faults()).unwrap_or_default();
             cells = rest;
             let start = launches.len();
-            for launch in work.launches(&operands, own) {
+            for launch in work.launches(&operands, own, counters.at(n_counted)) {
                 launches.push(ready(context, launch)?);
             }
+            n_counted += work.n_counters();
             kernels.push((work.name(), start..launches.len()));
             for (i, step) in steps.iter_mut().enumerate() {
                 if work.steps().contains(&i) {
@@ -106,6 +111,7 @@ impl SimtExecutable {
             steps,
             kernels,
             faults,
+            _counters: counters,
             capture: Capture::default(),
         })
     }

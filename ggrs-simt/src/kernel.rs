@@ -168,6 +168,7 @@ pub(crate) struct Choice {
     reason: Cow<'static, str>,
     scratch_bytes: u64,
     faults: Vec<FaultKind>,
+    n_counters: usize,
     build: Build,
 }
 
@@ -183,6 +184,7 @@ impl Choice {
             reason: reason.into(),
             scratch_bytes: 0,
             faults: Vec::new(),
+            n_counters: 0,
             build: Box::new(build),
         }
     }
@@ -199,6 +201,18 @@ impl Choice {
     pub(crate) fn fault(mut self, kind: FaultKind) -> Self {
         self.faults.push(kind);
         self
+    }
+
+    /// The same with counters: 32 bits each, which every launch finds zero and leaves zero.
+    #[must_use]
+    pub(crate) fn counters(mut self, n: usize) -> Self {
+        self.n_counters = n;
+        self
+    }
+
+    /// How many counters it has.
+    pub(crate) const fn n_counters(&self) -> usize {
+        self.n_counters
     }
 
     /// What the plan records.
@@ -238,6 +252,8 @@ pub(crate) struct Args<'a> {
     pub(crate) inputs: &'a [Operand<'a>],
     pub(crate) outputs: &'a [Operand<'a>],
     pub(crate) scratch: DevicePtr,
+    /// The kernel's own counters.
+    pub(crate) counters: DevicePtr,
     /// One for each fault that the kernel declared.
     pub(crate) cells: &'a [FaultCell],
 }

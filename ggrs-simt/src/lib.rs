@@ -5,6 +5,7 @@ mod buffer;
 mod bulk;
 pub mod compile;
 mod context;
+mod counters;
 mod device;
 mod disk_cache;
 pub mod driver;

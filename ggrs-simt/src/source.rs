@@ -29,6 +29,7 @@ sources! {
     "gemm_rows.cuh",
     "gemm_tiles.cuh",
     "gemm_wgmma.cu",
+    "half_pairs.cuh",
     "matrix.cuh",
     "matvec.cu",
     "matvec.cuh",

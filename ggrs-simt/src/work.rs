@@ -57,8 +57,21 @@ impl Work {
         }
     }
 
+    /// How many counters it has.
+    pub(crate) const fn n_counters(&self) -> usize {
+        match self {
+            Self::Kernel(_, choice) => choice.n_counters(),
+            Self::Stage(_) => 0,
+        }
+    }
+
     /// Its launches; `operands` are those of all steps.
-    pub(crate) fn launches(&self, operands: &[Operands<'_>], cells: &[FaultCell]) -> Vec<Launch> {
+    pub(crate) fn launches(
+        &self,
+        operands: &[Operands<'_>],
+        cells: &[FaultCell],
+        counters: DevicePtr,
+    ) -> Vec<Launch> {
         let own = operands.get(self.steps()).unwrap_or_default();
         let args: Vec<Args<'_>> = own
             .iter()
@@ -66,6 +79,7 @@ impl Work {
                 inputs: &o.inputs,
                 outputs: &o.outputs,
                 scratch: o.scratch,
+                counters,
                 cells,
             })
             .collect();

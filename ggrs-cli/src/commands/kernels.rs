@@ -1,11 +1,12 @@
 //! `ggrs kernels`: compiles all kernels of a GPU's architecture before they are needed, in several processes.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use ggrs_cuda::simt::{Ahead, compile_ahead};
-use ggrs_cuda::{Nvrtc, probe};
+use ggrs_cuda::simt::{Ahead, compile_ahead, kernel_pack};
+use ggrs_cuda::{CudaBackend, Nvrtc};
 
 use crate::console::Console;
 use crate::error::CliError;
@@ -22,6 +23,9 @@ pub(crate) struct Args {
     /// Processes [default: one for each processor]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     jobs: Option<u32>,
+    /// Also write a pack of them, to be embedded in a build with the feature `kernel-pack`
+    #[arg(long, value_name = "FILE")]
+    pack: Option<PathBuf>,
     /// What one of the processes does: part I of N
     #[arg(long, hide = true, num_args = 2, value_names = ["I", "N"])]
     part: Option<Vec<usize>>,
@@ -30,7 +34,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, console: &mut Console) -> Result<(), CliError> {
     let arch = match &args.arch {
         Some(arch) => arch.clone(),
-        None => probe()?.arch(0)?,
+        None => {
+            let driver = CudaBackend::from_env().driver(&"cuda:0".parse()?)?;
+            driver.facts().arch.clone()
+        }
     };
     if let Some([part, of]) = args.part.as_deref() {
         return compile(&arch, (*part, *of), console);
@@ -51,6 +58,13 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<(), CliError> {
             let error = String::from_utf8_lossy(&done.stderr).trim().to_owned();
             return Err(CliError::Kernels { arch, error });
         }
+    }
+    if let Some(path) = &args.pack {
+        let pack = kernel_pack(&Nvrtc::from_env(), &arch)?;
+        std::fs::write(path, pack).map_err(|source| CliError::Write {
+            path: path.clone(),
+            source,
+        })?;
     }
     let seconds = start.elapsed().as_secs_f64();
     console.note(format!("all kernels for {arch} are ready, {seconds:.1} s with {jobs} processes"));

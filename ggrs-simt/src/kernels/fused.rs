@@ -94,6 +94,15 @@ struct Joined {
 const _: () = assert!(size_of::<Matrix>() == 88);
 const _: () = assert!(size_of::<Joined>() == 408);
 
+/// `rows_together` of `fused_products.cu`: rows that the same threads have at once.
+const fn rows_together(dtype: DType, tokens: u32) -> u32 {
+    if tokens == 1 || unit_elems(dtype) > 32 {
+        1
+    } else {
+        2
+    }
+}
+
 /// Up to [`MAX_MATRICES`] products with the same `n` activations: `x` for block formats, rows of F32 at `floats` for
 /// scalars. `None` if there are none, or too many.
 pub(crate) fn joined(
@@ -106,10 +115,10 @@ pub(crate) fn joined(
     if parts.is_empty() || parts.len() > MAX_MATRICES || n == 0 {
         return None;
     }
-    let (tokens, name, rows) = match n {
-        1 => (1, "1", 1),
-        2 => (2, "2", 2),
-        _ => (4, "4", 2),
+    let (tokens, name) = match n {
+        1 => (1, "1"),
+        2 => (2, "2"),
+        _ => (4, "4"),
     };
     let n_units = parts.iter().map(|p| p.weights.n_units()).sum();
     let mut matrices = [Matrix::default(); MAX_MATRICES];
@@ -128,7 +137,8 @@ pub(crate) fn joined(
             lane_bits: lanes.trailing_zeros().cast_signed(),
             first_block: blocks.cast_signed(),
         };
-        blocks += w.m.div_ceil(PRODUCT_THREADS / lanes * rows);
+        blocks +=
+            w.m.div_ceil(PRODUCT_THREADS / lanes * rows_together(w.dtype, tokens));
     }
     let p = Joined {
         matrices,

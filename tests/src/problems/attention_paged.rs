@@ -396,6 +396,62 @@ pub(super) fn rows() -> Vec<PagedAttention> {
         q: (DType::F32, view),
         ..several()
     }));
+    rows.extend(rows_of_many());
+    rows
+}
+
+/// Prefill of several slots in one step, in turn at first, then one for itself; a long sequence.
+fn rows_of_many() -> Vec<PagedAttention> {
+    let many = || {
+        PagedAttention::plain(Paging {
+            block: 16,
+            n_blocks: 5,
+            slots: vec![(5, 70), (0, 4), (76, 1)],
+            n_padding: 3,
+        })
+    };
+    let mut rows = vec![
+        many(),
+        PagedAttention {
+            heads: (5, 1),
+            ..many()
+        },
+        PagedAttention {
+            heads: (3, 3),
+            q: (DType::F16, View::OuterReversed),
+            ..many()
+        },
+        PagedAttention {
+            sinks: true,
+            softcap: Some(3.0),
+            ..many()
+        },
+    ];
+    rows.extend([1, 20].map(|window| PagedAttention {
+        window: Some(window),
+        ..many()
+    }));
+    rows.extend([128, 256, 512].map(|d| PagedAttention {
+        widths: (d, d),
+        ..many()
+    }));
+    rows.extend(KV.map(|kv| PagedAttention {
+        kv: (kv, kv),
+        ..many()
+    }));
+    // One token that sees many keys.
+    let long = || Paging {
+        block: 64,
+        n_blocks: 9,
+        slots: vec![(530, 1)],
+        n_padding: 0,
+    };
+    rows.extend([64, 128, 256].map(|d| PagedAttention {
+        heads: (10, 1),
+        widths: (d, d),
+        sinks: true,
+        ..PagedAttention::plain(long())
+    }));
     rows
 }
 

@@ -61,7 +61,17 @@ impl Tile {
 /// Bytes of shared memory of `attention_decode`.
 const fn decode_shared_bytes(width: usize) -> u32 {
     let teams = if width > 128 { 8 * 128 / width } else { 8 };
-    (16 * (width + 32) + 8192 + teams * (64 + 32 * (width + 4))) as u32
+    (16 * (width + 32) + 8256 + teams * (64 + 32 * (width + 4))) as u32
+}
+
+/// Keys that one block of `attention_decode` works through in the time that splits take to meet.
+const fn whole_keys(width: usize) -> usize {
+    match width {
+        64 => 512,
+        128 => 384,
+        256 => 256,
+        _ => 128,
+    }
 }
 
 /// Can rows be read sixteen bytes at a time, or block by block?
@@ -131,7 +141,7 @@ pub(super) fn matrix(
     if tile.shared_bytes(sizes.key_width) > request.facts.shared_bytes {
         return Err("not enough shared memory");
     }
-    Ok(prefill(op, sizes, tile, dtype))
+    Ok(prefill(op, request, sizes, tile, dtype))
 }
 
 fn decode(op: &Attention, request: &Request<'_>, sizes: Sizes, dtype: DType) -> Choice {
@@ -147,7 +157,7 @@ fn decode(op: &Attention, request: &Request<'_>, sizes: Sizes, dtype: DType) -> 
         if args.output(0).elems() == 0 {
             return vec![];
         }
-        let p = AttentionParams::new(&op, args, &sizes, splits);
+        let p = AttentionParams::new(&op, args, &sizes, splits).with_whole_keys(whole_keys(width));
         let module = matrix_module("attention_decode", width, dtype);
         let parts = Launch::new(
             module,
@@ -158,29 +168,43 @@ fn decode(op: &Attention, request: &Request<'_>, sizes: Sizes, dtype: DType) -> 
         )
         .deep(head_tiles as u32, sizes.tokens as u32)
         .shared(decode_shared_bytes(width));
-        let mut launches = vec![parts];
-        launches.extend(combine(splits, &sizes, &p));
-        launches
+        vec![parts]
     };
-    Choice::new("attention/decode", reason, build).scratch(splits.bytes(&sizes).1)
+    Choice::new("attention/decode", reason, build)
+        .scratch(splits.bytes(&sizes).1)
+        .counters(head_tiles * sizes.tokens)
 }
 
-fn prefill(op: &Attention, sizes: Sizes, tile: Tile, dtype: DType) -> Choice {
+fn prefill(
+    op: &Attention,
+    request: &Request<'_>,
+    sizes: Sizes,
+    tile: Tile,
+    dtype: DType,
+) -> Choice {
     let tokens = tile.rows / sizes.group().max(1);
+    let blocks = sizes.tokens.div_ceil(tokens) * sizes.key_heads;
+    let wanted = request.facts.n_multiprocessors as usize;
+    // A walk has a few tiles at least.
+    let splits = Splits::for_blocks(wanted, blocks, sizes.reach / 2);
     let reason = format!(
-        "matrix units for {tokens} tokens with {} heads",
-        sizes.group()
+        "matrix units for {tokens} tokens with {} heads, keys in {} parts",
+        sizes.group(),
+        splits.0
     );
     let (op, width) = (op.clone(), sizes.key_width);
     let build = move |args: &Args<'_>| {
         if args.output(0).elems() == 0 {
             return vec![];
         }
-        let p = AttentionParams::new(&op, args, &sizes, Splits(1));
+        let p = AttentionParams::new(&op, args, &sizes, splits).with_all_splits();
         let module = matrix_module("attention_prefill", width, dtype);
-        let blocks = sizes.tokens.div_ceil(tokens) * sizes.key_heads;
-        let launch = Launch::new(module, "attention_prefill", blocks as u32, tile.threads, &p);
-        vec![launch.shared(tile.shared_bytes(width))]
+        let parts = Launch::new(module, "attention_prefill", blocks as u32, tile.threads, &p)
+            .deep(splits.0 as u32, 1)
+            .shared(tile.shared_bytes(width));
+        let mut launches = vec![parts];
+        launches.extend(combine(splits, &sizes, &p));
+        launches
     };
-    Choice::new("attention/prefill", reason, build)
+    Choice::new("attention/prefill", reason, build).scratch(splits.bytes(&sizes).1)
 }

@@ -26,6 +26,7 @@ pub(super) struct AttentionParams {
     sinks: u64,
     partial_stats: u64,
     partial_sums: u64,
+    counters: u64,
     faults: [FaultCell; 3],
     scale: f32,
     softcap: f32,
@@ -36,10 +37,12 @@ pub(super) struct AttentionParams {
     window: i32,
     group: i32,
     n_splits: i32,
+    has_all_splits: i32,
+    whole_keys: i32,
     unused: i32,
 }
 
-const _: () = assert!(size_of::<AttentionParams>() == 592);
+const _: () = assert!(size_of::<AttentionParams>() == 608);
 
 /// Sizes of the operands, of dense and paged ones alike.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +130,18 @@ fn number(n: usize) -> i32 {
 }
 
 impl AttentionParams {
+    /// The same for a kernel of which every split leaves a result.
+    pub(super) const fn with_all_splits(mut self) -> Self {
+        self.has_all_splits = 1;
+        self
+    }
+
+    /// The same for a kernel that does not split so few keys.
+    pub(super) fn with_whole_keys(mut self, n: usize) -> Self {
+        self.whole_keys = number(n);
+        self
+    }
+
     /// The operands in memory. The mask, positions and so on are those that the visibility asks for.
     pub(super) fn new(op: &Attention, args: &Args<'_>, sizes: &Sizes, splits: Splits) -> Self {
         let mut p = Self::zeroed();
@@ -159,6 +174,7 @@ impl AttentionParams {
         p.n_splits = number(splits.0);
         let (stats, _) = splits.bytes(sizes);
         let DevicePtr(scratch) = args.scratch;
+        p.counters = args.counters.0;
         (p.partial_stats, p.partial_sums) = (scratch, scratch.wrapping_add(stats));
         p
     }

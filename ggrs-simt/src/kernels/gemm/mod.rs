@@ -23,10 +23,11 @@ const MIN_PAIRS_PER_EXPERT: usize = 2;
 /// Experts that the sort has blocks for.
 const MAX_EXPERTS: usize = 4096;
 
-/// Elements that a thread converts at a time, and threads of a block: alone, and in the sort.
-const UNIT: u64 = 16;
+/// Threads that convert activations, a warp a row, and those of a block of the sort.
 const CONVERT_THREADS: u32 = 256;
 const SORT_THREADS: u32 = 1024;
+/// Blocks that convert: enough to fill any device.
+const MAX_BLOCKS: u32 = 4096;
 
 const fn refusal(reason: RefusalReason) -> Refusal {
     Refusal {
@@ -85,7 +86,7 @@ fn choice(form: Form, shape: Shape, tile: Tile) -> Choice {
     };
     let reason = format!(
         "weights as {} times {} activations a tile{sorted}",
-        shape.factor(),
+        if shape.is_f16() { "F16" } else { "BF16" },
         tile.columns
     );
     let name = format!("{}/{}", form.stem(), tile.kernel());
@@ -102,10 +103,12 @@ fn launches(
     buffers: &Buffers,
     args: &Args<'_>,
 ) -> Vec<Launch> {
-    let rows = ActivationRows::new(shape, args.input(form.n_weights()), args.scratch);
-    let units = shape.n_rows as u64 * (shape.padded_k() as u64 / UNIT);
-    let blocks = |units_of_block: u32| {
-        u32::try_from(units.div_ceil(u64::from(units_of_block))).unwrap_or(u32::MAX >> 2)
+    let rows = ActivationRows::new(shape, args.input(form.n_weights()), args.scratch, buffers);
+    let blocks = |threads: u32| {
+        let rows = u64::from(threads / 32);
+        u32::try_from((shape.n_rows as u64).div_ceil(rows))
+            .unwrap_or(MAX_BLOCKS)
+            .min(MAX_BLOCKS)
     };
     let prepare = match form.experts {
         None => {
@@ -115,7 +118,7 @@ fn launches(
         }
         Some(experts) => {
             let sort = Sort::new(rows, args, form.n_weights() + 1, buffers, experts, tile);
-            let grid = experts.held as u32 + 1 + blocks(2 * SORT_THREADS);
+            let grid = experts.held as u32 + 1 + blocks(SORT_THREADS);
             let module = ModuleKey::plain("moe_sort");
             Launch::new(module, "moe_sort", grid, SORT_THREADS, &sort)
         }

@@ -18,7 +18,9 @@ const ALIGN: u64 = 256;
 /// Where things lie in the working memory.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Buffers {
-    /// Pairs sorted by expert, after the activations.
+    /// Scales of the activations, after those.
+    scales: u64,
+    /// Pairs sorted by expert.
     pairs: u64,
     /// Tiles of pairs.
     tiles: u64,
@@ -31,9 +33,11 @@ pub(super) struct Buffers {
 impl Buffers {
     /// For activations in 16 bits, and if there are groups of pairs, those.
     pub(super) fn new(shape: &Shape, groups: usize, tile: Tile) -> Self {
-        let pairs = (2 * shape.n_rows as u64 * shape.padded_k() as u64).next_multiple_of(ALIGN);
+        let scales = (2 * shape.n_rows as u64 * shape.padded_k() as u64).next_multiple_of(ALIGN);
+        let pairs = scales + (4 * shape.n_rows as u64).next_multiple_of(ALIGN);
         if groups == 0 {
             return Self {
+                scales,
                 pairs,
                 tiles: pairs,
                 n_columns: shape.n_results.div_ceil(tile.columns),
@@ -44,6 +48,7 @@ impl Buffers {
         let n_columns = shape.n_results / tile.columns + groups;
         let tiles = pairs + (4 * shape.n_results as u64).next_multiple_of(ALIGN);
         Self {
+            scales,
             pairs,
             tiles,
             n_columns,
@@ -58,11 +63,12 @@ impl Buffers {
 pub(super) struct ActivationRows {
     x: View,
     to: u64,
+    scales: u64,
     order: i32,
     is_f16: i32,
 }
 
-const _: () = assert!(size_of::<ActivationRows>() == 88);
+const _: () = assert!(size_of::<ActivationRows>() == 96);
 
 /// `KOrder` of `gemm_rows.cuh`: the order in which fragments of a format come.
 const fn order(dtype: DType) -> i32 {
@@ -70,17 +76,19 @@ const fn order(dtype: DType) -> i32 {
         DType::Q4_K | DType::Q5_K => 0,
         DType::Q6_K => 2,
         DType::Q2_K | DType::Q3_K => 3,
+        DType::F16 | DType::BF16 => 4,
         _ => 1,
     }
 }
 
 impl ActivationRows {
-    pub(super) fn new(shape: &Shape, x: View, to: DevicePtr) -> Self {
+    pub(super) fn new(shape: &Shape, x: View, scratch: DevicePtr, buffers: &Buffers) -> Self {
         Self {
             x,
-            to: to.0,
+            to: scratch.0,
+            scales: scratch.plus(buffers.scales).0,
             order: order(shape.dtype),
-            is_f16: i32::from(shape.dtype == DType::F16),
+            is_f16: i32::from(shape.is_f16()),
         }
     }
 }
@@ -100,7 +108,7 @@ pub(super) struct Sort {
     total: i32,
 }
 
-const _: () = assert!(size_of::<Sort>() == 208);
+const _: () = assert!(size_of::<Sort>() == 216);
 
 impl Sort {
     /// `ids`: which operand they are.
@@ -132,6 +140,7 @@ impl Sort {
 pub(super) struct Gemm {
     planes: [Planes; 2],
     x: u64,
+    scales: u64,
     out: u64,
     tiles: u64,
     pairs: u64,
@@ -145,7 +154,7 @@ pub(super) struct Gemm {
     glu: i32,
 }
 
-const _: () = assert!(size_of::<Gemm>() == 168);
+const _: () = assert!(size_of::<Gemm>() == 176);
 
 /// A weight's planes; scalars are one plane.
 fn planes(args: &Args<'_>, i: usize, dtype: DType) -> Planes {
@@ -162,6 +171,7 @@ impl Gemm {
         Self {
             planes: [0, form.n_weights() - 1].map(|i| planes(args, i, shape.dtype)),
             x: args.scratch.0,
+            scales: args.scratch.plus(buffers.scales).0,
             out: args.output(0).data,
             tiles: place(buffers.tiles),
             pairs: place(buffers.pairs),

@@ -145,12 +145,9 @@ impl Shape {
         self.k.next_multiple_of(STEP)
     }
 
-    /// The dtype that the matrix units multiply.
-    pub(super) const fn factor(&self) -> &'static str {
-        match self.dtype {
-            DType::F16 => "F16",
-            _ => "BF16",
-        }
+    /// Do the matrix units multiply F16, or BF16?
+    pub(super) const fn is_f16(&self) -> bool {
+        !matches!(self.dtype, DType::BF16 | DType::MXFP4)
     }
 }
 
