@@ -40,8 +40,16 @@ fn linears(all: &mut Vec<Case>) {
     let formats = DType::ALL.into_iter();
     for dtype in formats.filter(|d| d.is_float() || d.is_block()) {
         let mut shapes = vec![(4096, 2048, 1)];
-        if matches!(dtype, DType::Q4_K | DType::Q6_K | DType::Q8_0 | DType::F16 | DType::BF16) {
-            shapes.extend([(2048, 4096, 1), (4096, 2048, 8), (4096, 2048, 512), (4096, 2048, 4096)]);
+        if matches!(
+            dtype,
+            DType::Q4_K | DType::Q6_K | DType::Q8_0 | DType::F16 | DType::BF16
+        ) {
+            shapes.extend([
+                (2048, 4096, 1),
+                (4096, 2048, 8),
+                (4096, 2048, 512),
+                (4096, 2048, 4096),
+            ]);
         }
         if matches!(dtype, DType::Q6_K) {
             shapes.push((151_936, 2048, 1));
@@ -51,7 +59,12 @@ fn linears(all: &mut Vec<Case>) {
         }
         for (m, k, n) in shapes {
             let format = dtype.name().to_lowercase();
-            let small = Linear { dtype, m: 96, k: 512, n: n.min(40) };
+            let small = Linear {
+                dtype,
+                m: 96,
+                k: 512,
+                n: n.min(40),
+            };
             let large = Linear { dtype, m, k, n };
             all.push(case(format!("matmul/{format}/{m}x{k},n{n}"), small, large));
         }
@@ -110,19 +123,30 @@ fn cases() -> Vec<Case> {
     }
     for n in [1, 512, 4096] {
         let norm = |n| Norm { n, width: 2048 };
-        all.push(case(format!("rms_norm/f32/n{n}x2048"), norm(n.min(5)), norm(n)));
+        all.push(case(
+            format!("rms_norm/f32/n{n}x2048"),
+            norm(n.min(5)),
+            norm(n),
+        ));
         let route = |n| Route {
             n,
             n_experts: 128,
             n_used: 8,
         };
-        all.push(case(format!("route_experts/f32/n{n},e128x8"), route(n.min(5)), route(n)));
+        all.push(case(
+            format!("route_experts/f32/n{n},e128x8"),
+            route(n.min(5)),
+            route(n),
+        ));
     }
     all
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
     let name = std::env::var("GGRS_DEVICE").unwrap_or_else(|_| "cuda:0".to_owned());
     let device: Arc<dyn Device> = match CudaBackend::from_env().open(&name.parse()?) {
         Ok(device) => device,
@@ -132,7 +156,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     };
     let roof = GpuRoof::measure(&*device)?;
-    println!("{} ({}): copies move {:.0} GB/s", device.name(), device.info().hardware, roof.bytes_per_second / 1e9);
+    println!(
+        "{} ({}): copies move {:.0} GB/s",
+        device.name(),
+        device.info().hardware,
+        roof.bytes_per_second / 1e9
+    );
     for case in cases() {
         if !wanted.is_empty() && !wanted.iter().any(|w| case.name.contains(w)) {
             continue;

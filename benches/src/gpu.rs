@@ -123,7 +123,10 @@ fn options() -> PlanOptions {
 }
 
 /// Seconds of one run, its work, and which kernels took them.
-fn time(device: &dyn Device, posed: &Posed) -> Result<(f64, Work, Vec<KernelTime>), Box<dyn Error>> {
+fn time(
+    device: &dyn Device,
+    posed: &Posed,
+) -> Result<(f64, Work, Vec<KernelTime>), Box<dyn Error>> {
     let plan = Arc::new(plan(&posed.graph, device, &options())?);
     let mut runner = Runner::new(device, &plan, &bind(posed, device, &plan)?)?;
     for slot in &plan.inputs {

@@ -68,7 +68,11 @@ pub fn prepare(
     })
 }
 
-pub(crate) fn bind(posed: &Posed, device: &dyn Device, plan: &Plan) -> Result<Bindings, Box<dyn Error>> {
+pub(crate) fn bind(
+    posed: &Posed,
+    device: &dyn Device,
+    plan: &Plan,
+) -> Result<Bindings, Box<dyn Error>> {
     let mut bindings = Bindings::new();
     for slot in &plan.weights {
         let source = WeightSource {

@@ -31,7 +31,11 @@ pub fn rotated(posed: &Posed, copies: usize) -> Result<Posed, GraphError> {
             } else {
                 format!("{}#{copy}", node.name)
             };
-            let inputs: Vec<Value> = node.inputs.iter().filter_map(|v| made.get(v).copied()).collect();
+            let inputs: Vec<Value> = node
+                .inputs
+                .iter()
+                .filter_map(|v| made.get(v).copied())
+                .collect();
             let outputs = graph.push_named(&name, node.op.clone(), &inputs)?;
             made.extend(node.outputs.iter().copied().zip(outputs));
             if let (Op::Leaf(_), Some(data)) = (&node.op, data(posed, &node.name)) {
@@ -42,7 +46,11 @@ pub fn rotated(posed: &Posed, copies: usize) -> Result<Posed, GraphError> {
                 });
             }
             if is_shared {
-                shared.extend(node.outputs.iter().filter_map(|v| Some((*v, *made.get(v)?))));
+                shared.extend(
+                    node.outputs
+                        .iter()
+                        .filter_map(|v| Some((*v, *made.get(v)?))),
+                );
             }
         }
         for (name, value) in posed.graph.outputs() {

@@ -2,11 +2,11 @@
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "cuda")]
+use crate::commands::kernels;
 use crate::commands::{
     bench, chat, devices, inspect, logits, perplexity, plan, run, synth, tokenize,
 };
-#[cfg(feature = "cuda")]
-use crate::commands::kernels;
 use crate::console::Console;
 use crate::error::CliError;
 

@@ -39,7 +39,8 @@ struct AttentionParams {
     i32 has_all_splits;
     // So many keys are not worth a second split.
     i32 whole_keys;
-    i32 unused;
+    // Tokens of a block of `attention_prefill` where it leaves blocks of many runs to `attention_decode`; else 0.
+    i32 tile_tokens;
 };
 static_assert(sizeof(AttentionParams) == 608, "AttentionParams of attention.rs");
 
@@ -49,6 +50,11 @@ struct Seen {
     const i32* pages;
 };
 
+// What a token of a slot sees from its position.
+DEVICE Seen seen_from(const AttentionParams& p, i32 slot, i32 position) {
+    i32 first = p.window > 0 && position >= p.window ? position - p.window + 1 : 0;
+    return {first, position + 1, p.table + (i64)slot * p.n_pages};
+}
 // What token `token` sees; nothing if it is padding or its slot or position is bad.
 DEVICE Seen seen_by(const AttentionParams& p, i32 token) {
     Seen none = {0, 0, nullptr};
@@ -66,9 +72,18 @@ DEVICE Seen seen_by(const AttentionParams& p, i32 token) {
         report_fault(p.position_fault, token, position);
         return none;
     }
-    i32 first = p.window > 0 && position >= p.window ? position - p.window + 1 : 0;
-    return {first, position + 1, p.table + (i64)slot * p.n_pages};
+    return seen_from(p, slot, position);
 }
+
+// Does a run of tokens end with this one: neighbours of one slot, of which together they see all keys in between?
+DEVICE bool ends_run(const AttentionParams& p, i32 token) {
+    i32 slot = p.slots[token], next_slot = p.slots[token + 1];
+    i64 step = (i64)p.positions[token + 1] - p.positions[token];
+    if (slot < 0 && next_slot < 0) return false;
+    return slot != next_slot || step < 0 || (p.window > 0 && step > p.window);
+}
+// Are there so many runs among some tokens that each token had better be for itself?
+DEVICE bool is_mixed(i32 n_runs, i32 n_tokens) { return n_runs > 4 + n_tokens / 16; }
 
 // The row of `k` and `v` where key `key` lies; -1 if the page is none.
 DEVICE i64 row_of_key(const AttentionParams& p, const Seen& seen, i32 key, i32 token) {

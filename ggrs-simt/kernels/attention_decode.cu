@@ -76,6 +76,20 @@ DEVICE void prefetch_turn(const Rows& keys, const Rows& values, i32 cells) {
     }
 }
 
+// The same for the first turn, while the launch before this one still runs. Who sees what may yet change, and nothing
+// is done with it but to ask for memory that is there.
+DEVICE void prefetch_guess(const AttentionParams& p, const Rows& keys, const Rows& values, i32 token, i32 split) {
+    i32 slot = *(const volatile i32*)&p.slots[token], position = *(const volatile i32*)&p.positions[token];
+    if (slot < 0 || slot >= p.n_slots || position < 0 || position >= (i64)p.n_pages * p.block) return;
+    Walk walk = {seen_from(p, slot, position), token, split, 0};
+    walk.n_used = splits_in_use(p, walk.seen.end - walk.seen.first);
+    u32 key = turn_start(walk, 0) + WARP_ID / TEAM * STEP + LANE % STEP;
+    if (split >= walk.n_used || key >= (u32)walk.seen.end) return;
+    i32 page = *(const volatile i32*)&walk.seen.pages[key / (u32)p.block];
+    i64 cell = (i64)page * p.block + key % (u32)p.block;
+    if (page >= 0 && cell < p.k.size[2]) prefetch_turn(keys, values, (i32)cell);
+}
+
 // Parts of the keys `row` and `row + 8`.
 DEVICE void load_keys(Eight (&keys)[2][KEY_PARTS], const Rows& rows, i32 cells) {
 #pragma unroll
@@ -181,8 +195,19 @@ KERNEL(attention_decode, AttentionParams, THREADS, 1) {
     i32 first_head = key_head * p.group + tile * HEADS;
     i32 n_heads = p.group - tile * HEADS < HEADS ? p.group - tile * HEADS : HEADS;
     i32 row = LANE / 4, pair = LANE % 4, team = WARP_ID / TEAM, first_elem = WARP_ID % TEAM * WIDTH;
+    Rows keys = rows_of(p.k, p.key_planes, key_head, first_elem);
+    Rows values = rows_of(p.v, p.value_planes, key_head, first_elem);
+#ifndef NO_GUESS
+    if (p.tile_tokens == 0) prefetch_guess(p, keys, values, token, split);
+#endif
     WAIT();
     TRIGGER();
+    if (p.tile_tokens > 0) {
+        i32 first = token / p.tile_tokens * p.tile_tokens, own = threadIdx.x;
+        i32 n_own = p.q.size[2] - first < p.tile_tokens ? p.q.size[2] - first : p.tile_tokens;
+        bool is_last = own < n_own && (own + 1 == n_own || ends_run(p, first + own));
+        if (!is_mixed(__syncthreads_count(is_last), n_own)) return;
+    }
     // Asked for first, used last.
     float query[QUERY_TURNS][8];
 #pragma unroll
@@ -196,8 +221,6 @@ KERNEL(attention_decode, AttentionParams, THREADS, 1) {
     i32 n_used = splits_in_use(p, seen.end - seen.first);
     if (split >= n_used) return;
     Walk walk = {seen, token, split, n_used};
-    Rows keys = rows_of(p.k, p.key_planes, key_head, first_elem);
-    Rows values = rows_of(p.v, p.value_planes, key_head, first_elem);
 
     // Keys and values of the next step are asked for as soon as the registers of this step's are free.
     Eight k[2][KEY_PARTS], v[4][VALUE_PARTS];

@@ -4,7 +4,8 @@
 // A block has some neighbouring tokens with all query heads of one key head: a row for each. It walks the keys that
 // they see in tiles, which are copied to shared memory while the one before is worked on. Neighbouring tokens of one
 // slot are one run; of several runs in a block each has its own walk, in which the rows of the others see nothing.
-// Where there are few such blocks, each walk is split over several.
+// Where there are few such blocks, each walk is split over several. Blocks of many runs may be left to
+// `attention_decode`.
 
 #include "attention_tile.cuh"
 
@@ -189,13 +190,15 @@ KERNEL(attention_prefill, AttentionParams, THREADS, 1) {
         int own = base + threadIdx.x;
         bool is_last = false;
         if (own < n_own) {
-            is_last = own + 1 == n_own || shared.slot[own + 1] != shared.slot[own] ||
-                      shared.end[own + 1] < shared.end[own] || shared.first[own + 1] > shared.end[own];
+            is_last = own + 1 == n_own || ends_run(p, first_token + own);
         }
         u32 lanes = (u32)__ballot_sync(FULL_MASK, is_last);
         if (LANE == 0 && own < ROWS) shared.last_of_run[own / 32] = lanes;
     }
     __syncthreads();
+    i32 n_runs = 0;
+    for (int i = 0; i < (ROWS + 31) / 32; i++) n_runs += __popc(shared.last_of_run[i]);
+    if (p.tile_tokens > 0 && is_mixed(n_runs, n_own)) return;
 
     u32 query[STEPS][4];
     if (KEEPS_QUERY) {

@@ -12,6 +12,8 @@
 
 #define THREADS 256
 #define STAGES 3
+// Steps that weights are asked for ahead of their loads.
+#define AHEAD 3
 
 // The left factors of one half of a step, of two rows.
 template <int HALF> DEVICE void decode(const Piece<FORMAT> (&pieces)[2], int step, int t, u32 (&w)[4][4]) {
@@ -27,8 +29,8 @@ template <int HALF> DEVICE void decode(const Piece<FORMAT> (&pieces)[2], int ste
     }
 }
 
-// Starts the products of one half of a step.
-template <int SUMS> DEVICE void start(float (&sums)[SUMS], const u32 (&w)[4][4], const u8* panel) {
+// Starts the products of one half of a step with the activations at an address of shared memory.
+template <int SUMS> DEVICE void start(float (&sums)[SUMS], const u32 (&w)[4][4], u32 panel) {
     wgmma_fence();
 #pragma unroll
     for (int j = 0; j < 4; j++) wgmma<is_f16(FORMAT)>(sums, w[j], shared_factor(panel + 32 * j));
@@ -44,41 +46,52 @@ DEVICE void finish(const u32 (&w)[4][4]) {
 }
 
 // The product of a tile of at most N activations.
-template <int N> DEVICE void multiply_tile(const Gemm& p, const u32 (&w_rows)[2], u8* space, const u32* x_rows,
-                                           const float* scales) {
+template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u32 space, u32* x_rows, float* scales) {
     const int PANEL_BYTES = N * 128, STAGE_BYTES = 2 * PANEL_BYTES;
-    const int t = LANE % 4;
+    const int t = LANE % 4, row = WARP_ID * 16 + LANE / 4;
     const int n_steps = (p.k + 127) / 128, last = p.k / 32 - 1;
 
-    // A thread copies one chunk of both panels of some activations.
-    auto copy = [&](int step) {
-        u8* stage = space + step % STAGES * STAGE_BYTES;
-        const int chunk = threadIdx.x % 8;
-#pragma unroll
-        for (int i = 0; i < N * 8 / THREADS; i++) {
-            const int at = threadIdx.x / 8 + i * (THREADS / 8);
-            const u16* from = p.x + ((u64)x_rows[at] + (u32)(step * 16 + chunk)) * 8;
-            cp_async_16(stage + swizzled(at, chunk), from);
-            cp_async_16(stage + PANEL_BYTES + swizzled(at, chunk), from + 64);
-        }
-    };
-
+    const u32 w_rows[2] = {weight_row(p, task, row), weight_row(p, task, row + 8)};
     Piece<FORMAT> pieces[2];
     auto load = [&](int step) {
 #pragma unroll
-        for (int i = 0; i < 2; i++) pieces[i].load(p.planes[i], w_rows[i], step, t, last);
+        for (int i = 0; i < 2; i++) {
+            pieces[i].load(p.planes[i], w_rows[i], step, t, last);
+            if (step + AHEAD < n_steps) prefetch(Piece<FORMAT>::quants_at(p.planes[i], w_rows[i], step + AHEAD, t, last));
+        }
+    };
+    load(0);
+
+    // Where each activation starts, in 16 bytes, and its scale: registers are scarce.
+    if (threadIdx.x < N) {
+        u32 x_row = activation_row(p, task.tile, threadIdx.x);
+        x_rows[threadIdx.x] = x_row * (u32)n_steps * 16;
+        scales[threadIdx.x] = p.scales[x_row];
+    }
+    __syncthreads();
+    // A thread copies one chunk of both panels of every 32nd activation.
+    const u32 copy_from = threadIdx.x % 8, copy_to = swizzled(threadIdx.x / 8, threadIdx.x % 8);
+    auto copy = [&](int step, u32 stage) {
+#pragma unroll
+        for (int i = 0; i < N / 32; i++) {
+            const u32 at = x_rows[threadIdx.x / 8 + i * 32] + (u32)step * 16 + copy_from;
+            const u8* from = (const u8*)p.x + (u64)at * 16;
+            copy_16(stage + copy_to + i * 32 * 128, from);
+            copy_16(stage + copy_to + i * 32 * 128 + PANEL_BYTES, from + 128);
+        }
     };
     u32 w[4][4];
     float sums[N / 2];
 #pragma unroll
     for (int i = 0; i < N / 2; i++) sums[i] = 0.0f;
 
-    load(0);
 #pragma unroll
     for (int step = 0; step < STAGES - 1; step++) {
-        if (step < n_steps) copy(step);
+        if (step < n_steps) copy(step, space + step * STAGE_BYTES);
         cp_async_commit();
     }
+    u32 stage = space, free = space + (STAGES - 1) * STAGE_BYTES;
+    const u32 end = space + STAGES * STAGE_BYTES;
 #pragma unroll 1
     for (int step = 0; step < n_steps; step++) {
         decode<0>(pieces, step, t, w);
@@ -86,14 +99,15 @@ template <int N> DEVICE void multiply_tile(const Gemm& p, const u32 (&w_rows)[2]
         cp_async_wait<STAGES - 2>();
         wgmma_publish();
         __syncthreads();
-        const u8* stage = space + step % STAGES * STAGE_BYTES;
         start(sums, w, stage);
-        if (step + STAGES - 1 < n_steps) copy(step + STAGES - 1);
+        if (step + STAGES - 1 < n_steps) copy(step + STAGES - 1, free);
         cp_async_commit();
         finish(w);
         decode<1>(pieces, step, t, w);
         if (step + 1 < n_steps) load(step + 1);
         start(sums, w, stage + PANEL_BYTES);
+        stage = stage + STAGE_BYTES == end ? space : stage + STAGE_BYTES;
+        free = free + STAGE_BYTES == end ? space : free + STAGE_BYTES;
         finish(w);
     }
     // Known again rather than kept.
@@ -107,7 +121,9 @@ template <int N> DEVICE void multiply_tile(const Gemm& p, const u32 (&w_rows)[2]
 
 KERNEL(gemm_wgmma, Gemm, THREADS, N_TILE == 256 ? 1 : 2) {
     DYNAMIC_SHARED(shared);
-    u8* space = shared + (-shared_address(shared) & 1023);
+    __shared__ u32 x_rows[N_TILE];
+    __shared__ float scales[N_TILE];
+    const u32 space = (shared_address(shared) + 1023) & ~1023u;
     WAIT();
     TRIGGER();
     const Task task = task_of(p, N_TILE);
@@ -116,21 +132,10 @@ KERNEL(gemm_wgmma, Gemm, THREADS, N_TILE == 256 ? 1 : 2) {
         clear_tile(p, task, THREADS);
         return;
     }
-    // Where each activation starts, in 16 bytes, and its scale: registers are scarce.
-    __shared__ u32 x_rows[N_TILE];
-    __shared__ float scales[N_TILE];
-    if (threadIdx.x < N_TILE) {
-        u32 row = activation_row(p, task.tile, threadIdx.x);
-        x_rows[threadIdx.x] = row * (u32)((p.k + 127) / 128) * 16;
-        scales[threadIdx.x] = p.scales[row];
-    }
-    __syncthreads();
-    const int row = WARP_ID * 16 + LANE / 4;
-    const u32 w_rows[2] = {weight_row(p, task, row), weight_row(p, task, row + 8)};
     // The last tile of an expert is often a small one.
-    if (N_TILE > 128 && task.tile.count > 128) multiply_tile<N_TILE>(p, w_rows, space, x_rows, scales);
-    else if (N_TILE > 64 && task.tile.count > 64) multiply_tile<N_TILE < 128 ? N_TILE : 128>(p, w_rows, space, x_rows, scales);
-    else multiply_tile<64>(p, w_rows, space, x_rows, scales);
+    if (N_TILE > 128 && task.tile.count > 128) multiply_tile<N_TILE>(p, task, space, x_rows, scales);
+    else if (N_TILE > 64 && task.tile.count > 64) multiply_tile<N_TILE < 128 ? N_TILE : 128>(p, task, space, x_rows, scales);
+    else multiply_tile<64>(p, task, space, x_rows, scales);
 }
 
 #endif

@@ -14,22 +14,39 @@
 // Lane `i` of this lane's 32.
 #define MATRIX_PEER(i) ((LANE & ~31) + (i))
 
+// What other lanes have.
+template <int N> DEVICE void take_from(u64 (&taken)[N], u64 value, const int (&lanes)[N]) {
+#if defined(GGRS_SIM)
+    // One meeting of the lanes instead of many.
+    const u64* values = ggrs_sim_exchange(GGRS_SIM_SHUFFLE, FULL_MASK, value);
+    for (int i = 0; i < N; i++) taken[i] = values[lanes[i]];
+#else
+    for (int i = 0; i < N; i++) taken[i] = __shfl_sync(FULL_MASK, value, lanes[i]);
+#endif
+}
+DEVICE u64 both(u32 lower, u32 upper) { return lower | (u64)upper << 32; }
+
 template <typename C, typename Dot> DEVICE void mma_by_shuffles(C (&c)[4], const u32 (&a)[4], const u32 (&b)[2], Dot dot) {
-    int row = MATRIX_LANE / 4, column = MATRIX_LANE % 4 * 2;
-    C sum[4] = {0, 0, 0, 0};
+    int rows[4], columns[8];
     for (int pair = 0; pair < 4; pair++) {
-        for (int half = 0; half < 2; half++) {
-            u32 upper = __shfl_sync(FULL_MASK, a[half * 2], MATRIX_PEER(row * 4 + pair));
-            u32 lower = __shfl_sync(FULL_MASK, a[half * 2 + 1], MATRIX_PEER(row * 4 + pair));
-            u32 left = __shfl_sync(FULL_MASK, b[half], MATRIX_PEER(column * 4 + pair));
-            u32 right = __shfl_sync(FULL_MASK, b[half], MATRIX_PEER((column + 1) * 4 + pair));
-            sum[0] += dot(upper, left);
-            sum[1] += dot(upper, right);
-            sum[2] += dot(lower, left);
-            sum[3] += dot(lower, right);
+        rows[pair] = MATRIX_PEER(MATRIX_LANE / 4 * 4 + pair);
+        columns[pair] = MATRIX_PEER(MATRIX_LANE % 4 * 8 + pair);
+        columns[pair + 4] = MATRIX_PEER(MATRIX_LANE % 4 * 8 + 4 + pair);
+    }
+    u64 y[8];
+    take_from(y, both(b[0], b[1]), columns);
+    for (int half = 0; half < 2; half++) {
+        u64 x[4];
+        take_from(x, both(a[half * 2], a[half * 2 + 1]), rows);
+        for (int pair = 0; pair < 4; pair++) {
+            u32 upper = (u32)x[pair], lower = (u32)(x[pair] >> 32);
+            u32 left = (u32)(y[pair] >> half * 32), right = (u32)(y[pair + 4] >> half * 32);
+            c[0] += dot(upper, left);
+            c[1] += dot(upper, right);
+            c[2] += dot(lower, left);
+            c[3] += dot(lower, right);
         }
     }
-    for (int i = 0; i < 4; i++) c[i] += sum[i];
 }
 DEVICE float dot_bf16(u32 x, u32 y) {
     return __uint_as_float(x << 16) * __uint_as_float(y << 16) +
@@ -51,16 +68,20 @@ DEVICE void mma_f16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) { mma_b
 DEVICE void mma_s8(int (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) { mma_by_shuffles(c, a, b, dot_s8); }
 
 template <int N> DEVICE void load_matrices(u32 (&r)[N], const void* row) {
-    for (int i = 0; i < N; i++) {
-        u64 at = __shfl_sync(FULL_MASK, (u64)row, MATRIX_PEER(i * 8 + MATRIX_LANE / 4));
-        r[i] = ((const u32*)at)[MATRIX_LANE % 4];
-    }
+    int lanes[N];
+    u64 at[N];
+    for (int i = 0; i < N; i++) lanes[i] = MATRIX_PEER(i * 8 + MATRIX_LANE / 4);
+    take_from(at, (u64)row, lanes);
+    for (int i = 0; i < N; i++) r[i] = ((const u32*)at[i])[MATRIX_LANE % 4];
 }
 template <int N> DEVICE void load_matrices_turned(u32 (&r)[N], const void* row) {
+    int lanes[N * 2];
+    u64 at[N * 2];
+    for (int i = 0; i < N * 2; i++) lanes[i] = MATRIX_PEER(i / 2 * 8 + MATRIX_LANE % 4 * 2 + i % 2);
+    take_from(at, (u64)row, lanes);
     for (int i = 0; i < N; i++) {
-        u64 first = __shfl_sync(FULL_MASK, (u64)row, MATRIX_PEER(i * 8 + MATRIX_LANE % 4 * 2));
-        u64 second = __shfl_sync(FULL_MASK, (u64)row, MATRIX_PEER(i * 8 + MATRIX_LANE % 4 * 2 + 1));
-        r[i] = (u32)((const u16*)first)[MATRIX_LANE / 4] | (u32)((const u16*)second)[MATRIX_LANE / 4] << 16;
+        u16 first = ((const u16*)at[i * 2])[MATRIX_LANE / 4], second = ((const u16*)at[i * 2 + 1])[MATRIX_LANE / 4];
+        r[i] = first | (u32)second << 16;
     }
 }
 

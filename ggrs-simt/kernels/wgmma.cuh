@@ -6,10 +6,8 @@
 
 #include "matrix.cuh"
 
-// What a factor in shared memory is, from its address: 8 rows take 1024 bytes, chunks are swizzled over 128 bytes.
-DEVICE u64 shared_factor(const void* at) {
-    return (u64)(shared_address(at) >> 4 & 0x3fff) | (u64)1 << 16 | (u64)64 << 32 | (u64)1 << 62;
-}
+// What a factor at an address of shared memory is: 8 rows take 1024 bytes, chunks are swizzled over 128 bytes.
+DEVICE u64 shared_factor(u32 at) { return (u64)0x40000040u << 32 | (at >> 4 | 1u << 16); }
 
 // Registers that were written are seen by what is started next.
 DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -18,6 +16,13 @@ DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" :::
 template <int N> DEVICE void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory"); }
 // Makes what this thread wrote to shared memory visible to the matrix units.
 DEVICE void wgmma_publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// 16 bytes from global memory to an address of shared memory.
+DEVICE void copy_16(u32 shared, const void* global) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
+}
+// Brings a line closer.
+DEVICE void prefetch(const void* global) { asm volatile("prefetch.global.L2 [%0];" ::"l"(global)); }
 
 #define SUMS_4(i) "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3])
 #define SUMS_16(i) SUMS_4(i), SUMS_4(i + 4), SUMS_4(i + 8), SUMS_4(i + 12)

@@ -117,27 +117,17 @@ void prepare_stack(Fiber* fiber, Stack* stack) {
 
 }  // namespace
 
-// Marks it as running; gives whether it never ran before.
-static bool start_running(Block* block, Fiber* fiber) {
-    Warp& warp = block->warps[fiber->warp];
-    u64 bit = 1ull << fiber->own.lane;
-    bool is_fresh = (warp.fresh & bit) != 0;
-    warp.fresh &= ~bit;
-    warp.ready &= ~bit;
-    return is_fresh;
-}
-
-static void* entry_of(Worker& worker, Block* block, Fiber* next) {
-    if (start_running(block, next)) prepare_stack(next, worker.take_stack());
+static void* entry_of(Worker& worker, Fiber* next, bool is_fresh) {
+    if (is_fresh) prepare_stack(next, worker.take_stack());
     worker.current = next;
     return next->saved;
 }
 
 void leave(Fiber* self) {
     Worker& worker = *self->block->worker;
-    Fiber* next = next_fiber(self->block, self);
-    void* to = worker.scheduler;
-    if (next != nullptr) to = entry_of(worker, self->block, next);
+    bool is_fresh;
+    Fiber* next = take_next(self->block, self->warp, is_fresh);
+    void* to = next == nullptr ? worker.scheduler : entry_of(worker, next, is_fresh);
     ggrs_sim_switch(&self->saved, to);
 }
 
@@ -150,8 +140,9 @@ extern "C" __attribute__((noreturn, used, visibility("hidden"))) void ggrs_sim_f
         block->warps[fiber->warp].done |= 1ull << fiber->own.lane;
         Stack* stack = fiber->stack;
         fiber->stack = nullptr;
-        Fiber* next = next_fiber(block, fiber);
-        if (next != nullptr && start_running(block, next)) {
+        bool is_fresh;
+        Fiber* next = take_next(block, fiber->warp, is_fresh);
+        if (next != nullptr && is_fresh) {
             next->stack = stack;
             worker.current = next;
             fiber = next;
@@ -186,8 +177,9 @@ Outcome run_block(Worker& worker, Block* block) {
         warp.yielded = 0;
         if (warp.runnable() != 0) block->runnable_warps |= 1ull << w;
     }
-    Fiber* first = next_fiber(block, &block->fibers[0]);
-    if (first != nullptr) ggrs_sim_switch(&worker.scheduler, entry_of(worker, block, first));
+    bool is_fresh;
+    Fiber* first = take_next(block, 0, is_fresh);
+    if (first != nullptr) ggrs_sim_switch(&worker.scheduler, entry_of(worker, first, is_fresh));
     Fiber* last = worker.current;
     worker.current = nullptr;
     worker.runs.fetch_add(1, std::memory_order_relaxed);

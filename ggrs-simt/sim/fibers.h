@@ -17,7 +17,7 @@ struct Stack;
 struct Worker;
 
 // A thread of a block. `own` comes first: kernels see it.
-struct Fiber {
+struct alignas(64) Fiber {
     ggrs_sim_thread own;
     void* saved = nullptr;
     Stack* stack = nullptr;
@@ -28,7 +28,7 @@ struct Fiber {
     u64 mask = 0;
 };
 
-struct Warp {
+struct alignas(64) Warp {
     // Lanes, as bits. A lane is in one of these, or none while it runs.
     u64 lanes = 0;
     u64 fresh = 0;
@@ -135,17 +135,24 @@ inline unsigned first_bit(u64 bits, bool is_reversed) {
     return is_reversed ? 63 - (unsigned)__builtin_clzll(bits) : (unsigned)__builtin_ctzll(bits);
 }
 
-// Lanes of the same warp first, so that a collective of a warp is met soon.
-inline Fiber* next_fiber(Block* block, const Fiber* self) {
-    unsigned w = self->warp;
-    u64 lanes = block->warps[w].runnable();
+// The next fiber that can run, from now on neither fresh nor ready; null if there is none. Lanes of the same warp first,
+// so that a collective of a warp is met soon.
+inline Fiber* take_next(Block* block, unsigned w, bool& is_fresh) {
+    Warp* warp = &block->warps[w];
+    u64 lanes = warp->runnable();
     if (lanes == 0) {
         block->runnable_warps &= ~(1ull << w);
         if (block->runnable_warps == 0) return nullptr;
         w = first_bit(block->runnable_warps, block->is_reversed);
-        lanes = block->warps[w].runnable();
+        warp = &block->warps[w];
+        lanes = warp->runnable();
     }
-    return &block->fibers[w * block->width + first_bit(lanes, block->is_reversed)];
+    unsigned lane = first_bit(lanes, block->is_reversed);
+    u64 others = ~(1ull << lane);
+    is_fresh = (warp->fresh & ~others) != 0;
+    warp->fresh &= others;
+    warp->ready &= others;
+    return &block->fibers[w * block->width + lane];
 }
 
 // Leaves a fiber that waits.

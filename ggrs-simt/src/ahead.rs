@@ -30,7 +30,11 @@ pub fn kernel_pack(compiler: &dyn Compiler, arch: &str) -> Result<Vec<u8>, Compi
         };
         let image = match cache.read(&DiskCache::name(&key, &text, arch, &version)) {
             Some(image) => image,
-            None => compiler.compile(&key.to_string(), &text, &key.defines, arch)?.image,
+            None => {
+                compiler
+                    .compile(&key.to_string(), &text, &key.defines, arch)?
+                    .image
+            }
         };
         pack::append(&mut packed, &key, &text, arch, &image);
     }

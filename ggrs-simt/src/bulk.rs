@@ -113,7 +113,9 @@ impl Context {
             *bulk = Some(Bulk::new(&self.driver).map_err(|e| self.error(e))?);
         }
         match &*bulk {
-            Some(bulk) => bulk.upload(gate.stream, to, data).map_err(|e| self.error(e)),
+            Some(bulk) => bulk
+                .upload(gate.stream, to, data)
+                .map_err(|e| self.error(e)),
             None => Ok(()),
         }
     }

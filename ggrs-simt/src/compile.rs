@@ -29,7 +29,9 @@ pub enum CompileError {
         tried: Vec<String>,
     },
     /// The compiler cannot make code for the device.
-    #[error("{compiler} {version} does not know the device's architecture {arch}; install a newer one")]
+    #[error(
+        "{compiler} {version} does not know the device's architecture {arch}; install a newer one"
+    )]
     Arch {
         /// The compiler's name.
         compiler: &'static str,
@@ -39,7 +41,9 @@ pub enum CompileError {
         arch: String,
     },
     /// The source has an error: a bug in GGRS.
-    #[error("{compiler} {version} refuses kernel module \"{module}\" for {arch}; please report this:\n{log}")]
+    #[error(
+        "{compiler} {version} refuses kernel module \"{module}\" for {arch}; please report this:\n{log}"
+    )]
     Source {
         /// The compiler's name.
         compiler: &'static str,

@@ -121,15 +121,18 @@ impl Context {
         if bytes == 0 {
             return Ok(DevicePtr(0));
         }
-        let ptr = self.driver.alloc(bytes).map_err(|error| match error.failure {
-            DriverFailure::OutOfMemory => DeviceError::OutOfMemory {
-                device: self.name.clone(),
-                what: what.to_owned(),
-                requested: bytes,
-                free: self.memory().free,
-            },
-            _ => self.error(error),
-        })?;
+        let ptr = self
+            .driver
+            .alloc(bytes)
+            .map_err(|error| match error.failure {
+                DriverFailure::OutOfMemory => DeviceError::OutOfMemory {
+                    device: self.name.clone(),
+                    what: what.to_owned(),
+                    requested: bytes,
+                    free: self.memory().free,
+                },
+                _ => self.error(error),
+            })?;
         self.held.fetch_add(bytes, Ordering::Relaxed);
         Ok(ptr)
     }
@@ -174,7 +177,10 @@ impl Context {
                     .upload(gate.stream, to.plus(at), stage, part.len())
                     .map_err(|e| self.error(e))?;
             }
-            gate.used += part.len().next_multiple_of(64).min(STAGING_BYTES - gate.used);
+            gate.used += part
+                .len()
+                .next_multiple_of(64)
+                .min(STAGING_BYTES - gate.used);
             at += part.len() as u64;
         }
         Ok(())

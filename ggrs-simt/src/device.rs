@@ -4,9 +4,9 @@ use std::any::Any;
 use std::sync::Arc;
 
 use ggrs_core::device::{
-    Bindings, Buffer, BufferUse, Device, DeviceInfo, DeviceName, Executable, Fusion,
-    FusionRequest, Limits, MemoryReport,
-    Precision, Queue, Route, RouteRequest, WeightForm, WeightSource, WeightUse,
+    Bindings, Buffer, BufferUse, Device, DeviceInfo, DeviceName, Executable, Fusion, FusionRequest,
+    Limits, MemoryReport, Precision, Queue, Route, RouteRequest, WeightForm, WeightSource,
+    WeightUse,
 };
 use ggrs_core::plan::{Plan, WeightSlot};
 use ggrs_core::{BindError, DeviceError, TensorDesc, Unsupported};
@@ -96,7 +96,13 @@ impl Device for SimtDevice {
     fn alloc(&self, bytes: u64, usage: BufferUse) -> Result<Arc<dyn Buffer>, DeviceError> {
         let what = format!("{usage:?}").to_lowercase();
         let form = WeightForm::Native;
-        Ok(Arc::new(SimtBuffer::new(&self.context, bytes, usage, form, &what)?))
+        Ok(Arc::new(SimtBuffer::new(
+            &self.context,
+            bytes,
+            usage,
+            form,
+            &what,
+        )?))
     }
 
     fn load_weight(
@@ -143,6 +149,10 @@ impl Device for SimtDevice {
         if let Some(link) = self.context.membership.link() {
             link.reset()?;
         }
-        Ok(Box::new(SimtExecutable::new(&self.context, plan, bindings)?))
+        Ok(Box::new(SimtExecutable::new(
+            &self.context,
+            plan,
+            bindings,
+        )?))
     }
 }

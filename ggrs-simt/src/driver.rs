@@ -237,8 +237,12 @@ pub trait Driver: Send + Sync {
     fn unload(&self, module: Module);
 
     /// A kernel by its name, able to use so much dynamic shared memory.
-    fn function(&self, module: Module, name: &str, shared_bytes: u32)
-    -> Result<Function, DriverError>;
+    fn function(
+        &self,
+        module: Module,
+        name: &str,
+        shared_bytes: u32,
+    ) -> Result<Function, DriverError>;
 
     /// Starts a kernel.
     ///

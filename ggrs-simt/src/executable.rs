@@ -5,8 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 
 use ggrs_core::device::{
-    Bindings, BoundMemory, BufferSlice, Capture, CaptureState, Executable, KernelTime,
-    WeightForm,
+    Bindings, BoundMemory, BufferSlice, Capture, CaptureState, Executable, KernelTime, WeightForm,
 };
 use ggrs_core::plan::Plan;
 use ggrs_core::{BindError, DeviceError, ExecError, ValueId};
@@ -64,7 +63,9 @@ impl SimtExecutable {
         let memory = BoundMemory::new(&context.name, plan, bindings, ALIGN, |bytes, usage| {
             let what = format!("{usage:?}").to_lowercase();
             let form = WeightForm::Native;
-            Ok(Arc::new(SimtBuffer::new(context, bytes, usage, form, &what)?))
+            Ok(Arc::new(SimtBuffer::new(
+                context, bytes, usage, form, &what,
+            )?))
         })?;
         for buffer in memory.bound() {
             SimtBuffer::of(context, &**buffer)?;
@@ -99,7 +100,11 @@ impl SimtExecutable {
             kernels.push((work.name(), start..launches.len()));
             for (i, step) in steps.iter_mut().enumerate() {
                 if work.steps().contains(&i) {
-                    let start = if i == work.steps().start { start } else { launches.len() };
+                    let start = if i == work.steps().start {
+                        start
+                    } else {
+                        launches.len()
+                    };
                     *step = Some(start..launches.len());
                 }
             }
@@ -167,7 +172,9 @@ fn record<'a>(
     mut parts: impl Iterator<Item = &'a [Ready]>,
 ) -> Result<Recording, DeviceError> {
     let driver = &context.driver;
-    driver.begin_recording(gate.stream).map_err(|e| context.error(e))?;
+    driver
+        .begin_recording(gate.stream)
+        .map_err(|e| context.error(e))?;
     let walked = parts.try_for_each(|launches| walk(context, gate, launches));
     let ended = driver.end_recording(gate.stream);
     walked?;
@@ -219,7 +226,10 @@ impl Executable for SimtExecutable {
             },
         )?;
         drop(gate);
-        let mut submitted = context.submitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut submitted = context
+            .submitted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *submitted = Some(Arc::clone(&self.faults));
         Ok(())
     }

@@ -40,7 +40,10 @@ impl FaultBoard {
         plan: &Arc<Plan>,
         kinds: Vec<(usize, FaultKind)>,
     ) -> Result<Self, DeviceError> {
-        let flag = context.driver.alloc_pinned(4).map_err(|e| context.error(e))?;
+        let flag = context
+            .driver
+            .alloc_pinned(4)
+            .map_err(|e| context.error(e))?;
         // SAFETY: 4 bytes were just allocated, aligned for more than a word.
         unsafe { flag.host.cast::<u32>().write_volatile(0) };
         let bytes = bytes_of(&kinds);
@@ -59,7 +62,8 @@ impl FaultBoard {
     }
 
     fn reset(&self, gate: &mut Gate) -> Result<(), DeviceError> {
-        self.context.fill(gate, self.cells, 0xff, bytes_of(&self.kinds))
+        self.context
+            .fill(gate, self.cells, 0xff, bytes_of(&self.kinds))
     }
 
     /// All cells, in the order of the faults.
@@ -85,7 +89,11 @@ impl FaultBoard {
         // SAFETY: see `new`.
         unsafe { flag.write_volatile(0) };
         let (cells, _) = bytes.as_chunks::<8>();
-        let found = self.kinds.iter().zip(cells).map(|(k, c)| (k, u64::from_le_bytes(*c)));
+        let found = self
+            .kinds
+            .iter()
+            .zip(cells)
+            .map(|(k, c)| (k, u64::from_le_bytes(*c)));
         match found.into_iter().find(|(_, cell)| *cell != NONE) {
             Some(((step, kind), cell)) => Err(self.error(*step, *kind, cell)),
             None => Ok(()),
@@ -104,7 +112,11 @@ impl FaultBoard {
             },
             FaultKind::NotANumber { role } => Fault::NotANumber { role, row },
             FaultKind::PeerLate => {
-                let node = self.plan.steps.get(position).map(|s| self.plan.graph.node(s.node));
+                let node = self
+                    .plan
+                    .steps
+                    .get(position)
+                    .map(|s| self.plan.graph.node(s.node));
                 let node = node.map_or("a collective", |n| &*n.name);
                 return DeviceError::Timeout {
                     device: self.context.name.clone(),

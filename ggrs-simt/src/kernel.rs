@@ -271,7 +271,10 @@ impl Args<'_> {
 
     /// Sizes of result `i`.
     pub(crate) fn output_sizes(&self, i: usize) -> SmallVec<[usize; 4]> {
-        self.outputs.get(i).map(|o| o.desc.shape.sizes()).unwrap_or_default()
+        self.outputs
+            .get(i)
+            .map(|o| o.desc.shape.sizes())
+            .unwrap_or_default()
     }
 
     /// The blocks of operand `i`, of a block format, as planes, whichever form it is kept in.

@@ -51,7 +51,10 @@ impl Library {
         let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if !all.contains_key(&launch.module) {
             let image = self.image(&launch.module)?;
-            let module = self.driver.load(&image).map_err(|e| self.error(&launch.module, e))?;
+            let module = self
+                .driver
+                .load(&image)
+                .map_err(|e| self.error(&launch.module, e))?;
             let functions = HashMap::new();
             all.insert(launch.module.clone(), Loaded { module, functions });
         }
@@ -102,7 +105,10 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        let all = self.loaded.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let all = self
+            .loaded
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
         for (_, loaded) in all.drain() {
             self.driver.unload(loaded.module);
         }

@@ -21,13 +21,7 @@ pub(crate) fn embedded(key: &ModuleKey, source: &str, arch: &str) -> Option<&'st
 }
 
 /// Adds an entry to the bytes of a pack.
-pub(crate) fn append(
-    pack: &mut Vec<u8>,
-    key: &ModuleKey,
-    source: &str,
-    arch: &str,
-    image: &[u8],
-) {
+pub(crate) fn append(pack: &mut Vec<u8>, key: &ModuleKey, source: &str, arch: &str, image: &[u8]) {
     for part in [entry_name(key, source, arch).as_bytes(), image] {
         pack.extend((part.len() as u64).to_le_bytes());
         pack.extend(part);
@@ -69,7 +63,10 @@ mod tests {
         // A damaged pack has less in it, and that is all.
         for n in 0..pack.len() {
             let cut = pack.get(..n).unwrap_or_default();
-            assert_ne!(find(cut, &entry_name(&b, "text", "sm_90a")), Some(&b"x"[..]));
+            assert_ne!(
+                find(cut, &entry_name(&b, "text", "sm_90a")),
+                Some(&b"x"[..])
+            );
         }
     }
 }

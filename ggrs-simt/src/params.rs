@@ -63,7 +63,10 @@ impl View {
 
     /// Elements.
     pub(crate) fn elems(&self) -> u64 {
-        self.size.iter().map(|n| u64::from(n.unsigned_abs())).product()
+        self.size
+            .iter()
+            .map(|n| u64::from(n.unsigned_abs()))
+            .product()
     }
 
     /// Rows: all axes but the last.

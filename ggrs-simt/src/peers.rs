@@ -117,7 +117,10 @@ impl Membership {
 
     /// The group it is in now.
     pub(crate) fn link(&self) -> Option<Arc<Link>> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+        self.link
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .upgrade()
     }
 
     /// Joins a group as member `rank`; `None` if the members cannot reach each other.
@@ -143,7 +146,9 @@ impl Membership {
                 return Ok(None);
             }
         }
-        let mailboxes = members.iter().map(|(context, member)| member.mailbox(context));
+        let mailboxes = members
+            .iter()
+            .map(|(context, member)| member.mailbox(context));
         let link = Arc::new(Link {
             rank,
             mailboxes: mailboxes.collect::<Result<_, _>>()?,

@@ -31,7 +31,7 @@ impl<'a> Places<'a> {
     /// A place outside its memory: a bug in a plan.
     pub(crate) fn operands(&self, step: &Step) -> Result<Operands<'a>, DeviceError> {
         let node = self.memory.plan().graph.node(step.node);
-        
+
         let region = Region::Arena(step.device);
         Ok(Operands {
             inputs: self.all(&node.inputs)?,

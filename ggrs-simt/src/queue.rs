@@ -47,7 +47,8 @@ impl Queue for SimtQueue {
     fn download(&mut self, from: &BufferSlice, data: &mut [u8]) -> Result<(), ExecError> {
         let from = from.range(&self.context.name, 0, data.len() as u64)?;
         let start = locate(&self.context, &from)?;
-        self.context.download(&mut self.context.gate(), start, data)?;
+        self.context
+            .download(&mut self.context.gate(), start, data)?;
         if self.pending.is_empty() {
             return Ok(());
         }
@@ -57,12 +58,14 @@ impl Queue for SimtQueue {
     fn copy(&mut self, from: &BufferSlice, to: &BufferSlice) -> Result<(), DeviceError> {
         let to = to.range(&self.context.name, 0, from.bytes)?;
         let (source, target) = (locate(&self.context, from)?, locate(&self.context, &to)?);
-        self.context.copy(&mut self.context.gate(), source, target, from.bytes)
+        self.context
+            .copy(&mut self.context.gate(), source, target, from.bytes)
     }
 
     fn fill(&mut self, to: &BufferSlice, byte: u8) -> Result<(), DeviceError> {
         let start = locate(&self.context, to)?;
-        self.context.fill(&mut self.context.gate(), start, byte, to.bytes)
+        self.context
+            .fill(&mut self.context.gate(), start, byte, to.bytes)
     }
 
     fn submit(
@@ -71,9 +74,15 @@ impl Queue for SimtQueue {
         steps: Range<usize>,
     ) -> Result<Fence, ExecError> {
         let context = Arc::clone(&self.context);
-        let _mine = context.submitting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _mine = context
+            .submitting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         executable.run(steps)?;
-        let mut submitted = context.submitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut submitted = context
+            .submitted
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.pending.extend(submitted.take());
         self.submitted += 1;
         Ok(Fence(self.submitted))

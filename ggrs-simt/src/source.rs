@@ -64,6 +64,7 @@ sources! {
     "ssm_conv.cu",
     "tile_decode.cuh",
     "turns.cuh",
+    "weighted_sum.cu",
     "wgmma.cuh",
 }
 
@@ -81,7 +82,10 @@ fn inline(name: &str, seen: &mut Vec<&'static str>, text: &mut String) -> Option
     }
     seen.push(name);
     for line in content.lines() {
-        match line.strip_prefix("#include \"").and_then(|l| l.strip_suffix('"')) {
+        match line
+            .strip_prefix("#include \"")
+            .and_then(|l| l.strip_suffix('"'))
+        {
             Some(included) => inline(included, seen, text)?,
             None => {
                 text.push_str(line);

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-use ggrs_core::device::{Backend, Device};
+use ggrs_core::device::{Backend, Device, Registry};
+use ggrs_cpu::CpuBackend;
 use ggrs_cuda::CudaBackend;
 
 use crate::conformance::{Target, Unsupported, available};
@@ -28,6 +29,19 @@ pub const UNSUPPORTED: &[Unsupported] = &[
         reason: "several members are a meta device's business",
     },
 ];
+
+/// The device that `GGRS_TEST_DEVICE` names, for tests that run on any one device; the CPU without it.
+///
+/// # Panics
+/// If there is no such device: it was asked for.
+pub fn chosen() -> Arc<dyn Device> {
+    let name = std::env::var("GGRS_TEST_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    let opened = CpuBackend::from_env().and_then(|cpu| {
+        let backends: [Box<dyn Backend>; 2] = [Box::new(cpu), Box::new(CudaBackend::from_env())];
+        Registry::with(backends).open(&name)
+    });
+    opened.unwrap_or_else(|error| unreachable!("GGRS_TEST_DEVICE: {error}"))
+}
 
 /// The first CUDA device, once per process; `None`, told on the terminal, where there is none.
 pub fn cuda() -> Option<Target> {

@@ -1,4 +1,4 @@
-//! Whole models on the CPU device: logits and greedy text against Hugging Face Transformers, the demo model's answers.
+//! Whole models on one device (the CPU, or what `GGRS_TEST_DEVICE` names): logits and greedy text against Hugging Face Transformers, the demo model's answers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
@@ -7,27 +7,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ggrs_core::DType;
-use ggrs_core::device::{Backend, Device, DeviceName, Precision};
-use ggrs_cpu::CpuBackend;
+use ggrs_core::device::Precision;
 use ggrs_model::chat::{Message, RenderOptions};
 use ggrs_model::sampling::{Sampler, SamplerConfig};
 use ggrs_model::tokenizer::EncodeOptions;
 use ggrs_model::{GenerateOptions, LoadOptions, Logits, Model, Session, SessionOptions};
 use ggrs_tests::fixtures::{DemoExpectations, Golden, GoldenPrompt, demo_questions, fixture_path};
-
-fn cpu() -> Arc<dyn Device> {
-    let name: DeviceName = "cpu".parse().expect("a device name");
-    CpuBackend::from_env()
-        .and_then(|b| b.open(&name))
-        .expect("the CPU is always there")
-}
+use ggrs_tests::gpu::chosen;
 
 fn load(path: &Path, precision: Precision) -> Arc<Model> {
     let options = LoadOptions {
         precision,
         ..LoadOptions::default()
     };
-    Model::load(path, cpu(), options, &mut |_, _| {}).expect("the model loads")
+    Model::load(path, chosen(), options, &mut |_, _| {}).expect("the model loads")
 }
 
 fn session(model: &Arc<Model>, kv_dtype: DType, n_batch: usize) -> Session {

@@ -67,7 +67,9 @@ pub(crate) fn run(args: &Args, console: &mut Console) -> Result<(), CliError> {
         })?;
     }
     let seconds = start.elapsed().as_secs_f64();
-    console.note(format!("all kernels for {arch} are ready, {seconds:.1} s with {jobs} processes"));
+    console.note(format!(
+        "all kernels for {arch} are ready, {seconds:.1} s with {jobs} processes"
+    ));
     Ok(())
 }
 

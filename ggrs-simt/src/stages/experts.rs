@@ -149,7 +149,14 @@ impl Block {
         let cell = args.cells.last().copied().unwrap_or_default();
         let experts = Experts::new(&up.input(3), &self.held, cell);
         let gate_and_up = [0, 1].map(|i| Weights::of(up, i, self.up));
-        all.push(experts_up(gate_and_up, self.glu, experts, (q8, 1), hidden, n));
+        all.push(experts_up(
+            gate_and_up,
+            self.glu,
+            experts,
+            (q8, 1),
+            hidden,
+            n,
+        ));
         let factors = mul.input(1);
         // Weights [tokens, n_used, 1] as [tokens, n_used].
         let factors = crate::params::View {
@@ -160,7 +167,9 @@ impl Block {
         let out = DevicePtr(sum.output(0).data);
         let weights = Weights::of(down, 0, self.down);
         let place = (n, self.n_multiprocessors);
-        all.push(experts_down(weights, experts, hidden, &factors, None, out, place));
+        all.push(experts_down(
+            weights, experts, hidden, &factors, None, out, place,
+        ));
         all
     }
 }

@@ -7,6 +7,7 @@ mod experts;
 mod norm_products;
 mod qk_prep;
 mod walk;
+mod weighted_sum;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -88,11 +89,21 @@ impl Stage {
 type Find = fn(&Walk<'_>, usize) -> Option<Stage>;
 
 /// The recognisers, in the order in which they are tried.
-const FINDERS: &[Find] = &[experts::find, norm_products::find, qk_prep::find];
+const FINDERS: &[Find] = &[
+    experts::find,
+    norm_products::find,
+    qk_prep::find,
+    weighted_sum::find,
+];
 
 /// Every module that stages can ask for.
 pub(crate) fn modules() -> Vec<ModuleKey> {
-    [norm_products::modules(), qk_prep::modules()].concat()
+    [
+        norm_products::modules(),
+        qk_prep::modules(),
+        weighted_sum::modules(),
+    ]
+    .concat()
 }
 
 /// The stages of a plan's steps, in order and apart from each other. Exact plans have none: they are what others are

@@ -170,7 +170,10 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
         };
         let q8 = norm.q8(args.scratch);
         let (launch, normed) = norm.launch(first, q8);
-        let parts = products.iter().zip(&dtypes).map(|(args, dtype)| part(args, *dtype));
+        let parts = products
+            .iter()
+            .zip(&dtypes)
+            .map(|(args, dtype)| part(args, *dtype));
         let parts: Vec<Part> = parts.collect();
         let n = norm.n_tokens as u32;
         let products = joined(&parts, q8, normed, n, n_multiprocessors);

@@ -79,10 +79,15 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
     let positions = walk.input(q_rope, 1)?;
     let pages = walk.reads(k_rope, 1, positions)
         && walk.reads(k_write, 2, positions)
-        && (2..5).all(|i| walk.input(k_write, i).is_some_and(|v| walk.reads(v_write, i, v)));
+        && (2..5).all(|i| {
+            walk.input(k_write, i)
+                .is_some_and(|v| walk.reads(v_write, i, v))
+        });
     // Values are read in place: they must not be a result of these steps.
     let plain = [(q_norm, 0), (k_norm, 0), (v_write, 1)];
-    let plain = plain.into_iter().all(|(step, i)| walk.is_plain_f32(step, i));
+    let plain = plain
+        .into_iter()
+        .all(|(step, i)| walk.is_plain_f32(step, i));
     let caches = [walk.input_desc(k_write, 0)?, walk.input_desc(v_write, 0)?];
     let [k_cache, v_cache] = caches.map(|d| d.dtype);
     let cache = k_cache == v_cache && k_cache.is_float();
@@ -96,7 +101,8 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
     let (&[n_tokens, n_heads, width], &[_, n_kv_heads, k_width]) = (&*q, &*k) else {
         return None;
     };
-    let (&[_, v_heads, value_width], &[n_slots, n_blocks], &[n_cells, ..]) = (&*v, &*table, &*cells)
+    let (&[_, v_heads, value_width], &[n_slots, n_blocks], &[n_cells, ..]) =
+        (&*v, &*table, &*cells)
     else {
         return None;
     };
@@ -128,7 +134,12 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
         let [q_norm, k_norm, q_rope, _, k_write, v_write] = args.steps else {
             return Vec::new();
         };
-        place(params, [q_norm, k_norm, q_rope, k_write, v_write], args.cells, grid)
+        place(
+            params,
+            [q_norm, k_norm, q_rope, k_write, v_write],
+            args.cells,
+            grid,
+        )
     };
     let reason = "norms, rotation and cache writes of queries, keys and values in one launch";
     let mut stage = Stage::new(steps, "qk_prep", reason, 0, build);
@@ -177,5 +188,11 @@ fn place(
     params.bad_slot = [cell(0), cell(3)];
     params.bad_position = [cell(1), cell(4)];
     params.bad_page = [cell(2), cell(5)];
-    vec![Launch::new(ModuleKey::plain("qk_prep"), "qk_prep", grid, THREADS, &params)]
+    vec![Launch::new(
+        ModuleKey::plain("qk_prep"),
+        "qk_prep",
+        grid,
+        THREADS,
+        &params,
+    )]
 }

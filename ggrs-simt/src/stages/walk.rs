@@ -27,14 +27,20 @@ impl<'a> Walk<'a> {
         let mut readers: HashMap<ValueId, Vec<usize>> = HashMap::new();
         for (step, id) in request.nodes.iter().enumerate() {
             for v in &graph.node(*id).inputs {
-                readers.entry(graph.value(*v).storage).or_default().push(step);
+                readers
+                    .entry(graph.value(*v).storage)
+                    .or_default()
+                    .push(step);
             }
         }
         Self {
             request,
             facts,
             readers,
-            outputs: graph.outputs().map(|(_, v)| graph.value(v).storage).collect(),
+            outputs: graph
+                .outputs()
+                .map(|(_, v)| graph.value(v).storage)
+                .collect(),
         }
     }
 

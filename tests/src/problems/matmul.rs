@@ -106,6 +106,7 @@ fn product_rows() -> Vec<Product> {
         plain(&[2, 17, 32], &[3, 4, 1, 32]),
         plain(&[2, 17, 32], &[0, 4, 1, 32]),
         plain(&[70, 130], &[70, 130]),
+        plain(&[70, 132], &[2, 35, 132]),
     ];
     for dtype in WEIGHTS {
         let product = |m, k, n: &[usize]| {

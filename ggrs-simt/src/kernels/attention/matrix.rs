@@ -16,6 +16,9 @@ pub(super) const WIDTHS: [usize; 4] = [64, 128, 256, 512];
 /// Up to so many tokens every token has blocks of its own; more share them, and the keys that the blocks read.
 const FEW_TOKENS: usize = 16;
 
+/// Up to so many tokens, each may well be of a slot of its own.
+const MOST_MIXED: usize = 256;
+
 /// Query heads of a block of `attention_decode`.
 const DECODE_HEADS: usize = 8;
 
@@ -144,35 +147,63 @@ pub(super) fn matrix(
     Ok(prefill(op, request, sizes, tile, dtype))
 }
 
+/// Blocks and splits of `attention_decode`.
+#[derive(Clone, Copy)]
+struct Decode {
+    sizes: Sizes,
+    /// Blocks for each token and split.
+    tiles: usize,
+    splits: Splits,
+    dtype: DType,
+}
+
+impl Decode {
+    fn new(request: &Request<'_>, sizes: Sizes, dtype: DType) -> Self {
+        let tiles = sizes.key_heads * sizes.group().div_ceil(DECODE_HEADS);
+        let wanted = request.facts.n_multiprocessors as usize;
+        Self {
+            sizes,
+            tiles,
+            splits: Splits::for_blocks(wanted, tiles * sizes.tokens, sizes.reach),
+            dtype,
+        }
+    }
+
+    /// Counters that the launch needs.
+    const fn counters(&self) -> usize {
+        self.tiles * self.sizes.tokens
+    }
+
+    /// The launch: of all tokens, or of those that `attention_prefill` leaves in tiles of so many.
+    fn launch(&self, op: &Attention, args: &Args<'_>, tile_tokens: usize) -> Launch {
+        let width = self.sizes.key_width;
+        let p = AttentionParams::new(op, args, &self.sizes, self.splits)
+            .with_whole_keys(whole_keys(width))
+            .with_tile_tokens(tile_tokens);
+        let module = matrix_module("attention_decode", width, self.dtype);
+        let splits = self.splits.0 as u32;
+        Launch::new(module, "attention_decode", splits, DECODE_THREADS, &p)
+            .deep(self.tiles as u32, self.sizes.tokens as u32)
+            .shared(decode_shared_bytes(width))
+    }
+}
+
 fn decode(op: &Attention, request: &Request<'_>, sizes: Sizes, dtype: DType) -> Choice {
-    let head_tiles = sizes.key_heads * sizes.group().div_ceil(DECODE_HEADS);
-    let wanted = request.facts.n_multiprocessors as usize;
-    let splits = Splits::for_blocks(wanted, head_tiles * sizes.tokens, sizes.reach);
+    let decode = Decode::new(request, sizes, dtype);
     let reason = format!(
         "matrix units for each token, keys in up to {} parts",
-        splits.0
+        decode.splits.0
     );
-    let (op, width) = (op.clone(), sizes.key_width);
+    let op = op.clone();
     let build = move |args: &Args<'_>| {
         if args.output(0).elems() == 0 {
             return vec![];
         }
-        let p = AttentionParams::new(&op, args, &sizes, splits).with_whole_keys(whole_keys(width));
-        let module = matrix_module("attention_decode", width, dtype);
-        let parts = Launch::new(
-            module,
-            "attention_decode",
-            splits.0 as u32,
-            DECODE_THREADS,
-            &p,
-        )
-        .deep(head_tiles as u32, sizes.tokens as u32)
-        .shared(decode_shared_bytes(width));
-        vec![parts]
+        vec![decode.launch(&op, args, 0)]
     };
     Choice::new("attention/decode", reason, build)
-        .scratch(splits.bytes(&sizes).1)
-        .counters(head_tiles * sizes.tokens)
+        .scratch(decode.splits.bytes(&sizes).1)
+        .counters(decode.counters())
 }
 
 fn prefill(
@@ -187,6 +218,8 @@ fn prefill(
     let wanted = request.facts.n_multiprocessors as usize;
     // A walk has a few tiles at least.
     let splits = Splits::for_blocks(wanted, blocks, sizes.reach / 2);
+    // Tokens of many slots are the business of the other kernel, in a second launch.
+    let rest = (sizes.tokens <= MOST_MIXED).then(|| Decode::new(request, sizes, dtype));
     let reason = format!(
         "matrix units for {tokens} tokens with {} heads, keys in {} parts",
         sizes.group(),
@@ -197,14 +230,22 @@ fn prefill(
         if args.output(0).elems() == 0 {
             return vec![];
         }
-        let p = AttentionParams::new(&op, args, &sizes, splits).with_all_splits();
+        let tile_tokens = if rest.is_some() { tokens } else { 0 };
+        let p = AttentionParams::new(&op, args, &sizes, splits)
+            .with_all_splits()
+            .with_tile_tokens(tile_tokens);
         let module = matrix_module("attention_prefill", width, dtype);
         let parts = Launch::new(module, "attention_prefill", blocks as u32, tile.threads, &p)
             .deep(splits.0 as u32, 1)
             .shared(tile.shared_bytes(width));
         let mut launches = vec![parts];
+        // What it makes of the rows that were left out is written over.
         launches.extend(combine(splits, &sizes, &p));
+        launches.extend(rest.map(|rest| rest.launch(&op, args, tokens)));
         launches
     };
-    Choice::new("attention/prefill", reason, build).scratch(splits.bytes(&sizes).1)
+    let scratch = rest.map_or(0, |rest| rest.splits.bytes(&sizes).1);
+    Choice::new("attention/prefill", reason, build)
+        .scratch(scratch.max(splits.bytes(&sizes).1))
+        .counters(rest.map_or(0, |rest| rest.counters()))
 }

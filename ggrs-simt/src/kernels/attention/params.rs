@@ -39,7 +39,7 @@ pub(super) struct AttentionParams {
     n_splits: i32,
     has_all_splits: i32,
     whole_keys: i32,
-    unused: i32,
+    tile_tokens: i32,
 }
 
 const _: () = assert!(size_of::<AttentionParams>() == 608);
@@ -133,6 +133,12 @@ impl AttentionParams {
     /// The same for a kernel of which every split leaves a result.
     pub(super) const fn with_all_splits(mut self) -> Self {
         self.has_all_splits = 1;
+        self
+    }
+
+    /// The same for prefill in tiles of so many tokens that leaves those of many runs to decode, and for that.
+    pub(super) fn with_tile_tokens(mut self, n: usize) -> Self {
+        self.tile_tokens = number(n);
         self
     }
 

@@ -68,8 +68,8 @@ fn refusal(form: &Form, request: &Request<'_>) -> Option<RefusalReason> {
         return Some(RefusalReason::Size { what, got, max });
     }
     if n < MIN_ACTIVATIONS {
-        let what = "many activations";
-        return Some(RefusalReason::Empty { what });
+        let needs = "at least 48 activations";
+        return Some(RefusalReason::Feature { needs });
     }
     let k = weights.shape.last().bound();
     (!k.is_multiple_of(4)).then_some(RefusalReason::Multiple {

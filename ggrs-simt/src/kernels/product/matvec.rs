@@ -156,8 +156,9 @@ fn refusal(form: &Form, request: &Request<'_>) -> Option<RefusalReason> {
     if !out.is_contiguous() {
         return Some(RefusalReason::Strided { role: "result" });
     }
-    if out.shape.last().bound() == 0 {
-        let what = "rows of weights";
+    // Without a unit to read a thread would not wait for the launch before it.
+    if k == 0 || out.shape.last().bound() == 0 {
+        let what = "weights";
         return Some(RefusalReason::Empty { what });
     }
     let rows: usize = out.shape.leading(1).iter().map(|d| d.bound()).product();
