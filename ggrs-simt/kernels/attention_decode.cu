@@ -186,7 +186,7 @@ DEVICE void weigh_splits(const AttentionParams& p, DecodeShared& shared, i64 fir
     __syncthreads();
 }
 
-KERNEL(attention_decode, AttentionParams, THREADS, 1) {
+KERNEL(attention_decode, AttentionParams, THREADS, HEAD > 64 ? 1 : 2) {
     DYNAMIC_SHARED(memory);
     DecodeShared& shared = *(DecodeShared*)memory;
     i32 split = blockIdx.x, token = blockIdx.z;

@@ -55,10 +55,7 @@ template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u32 
     Piece<FORMAT> pieces[2];
     auto load = [&](int step) {
 #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            pieces[i].load(p.planes[i], w_rows[i], step, t, last);
-            if (step + AHEAD < n_steps) prefetch(Piece<FORMAT>::quants_at(p.planes[i], w_rows[i], step + AHEAD, t, last));
-        }
+        for (int i = 0; i < 2; i++) pieces[i].load(p.planes[i], w_rows[i], step, t, last);
     };
     load(0);
 

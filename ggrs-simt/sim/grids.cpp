@@ -29,6 +29,8 @@ struct Grid {
     std::atomic<u64> next{0};
     std::atomic<u64> n_ended{0};
     std::atomic<bool> has_failed{false};
+    // Some block waited for others.
+    std::atomic<bool> has_waited{false};
     // Helpers that look at it.
     std::atomic<int> n_helpers{0};
 };
@@ -116,6 +118,7 @@ bool run(Grid& grid, Worker& worker, Block* block) {
 
 void park(Grid& grid, Worker& worker, Block* block) {
     const Code& code = *grid.launch->kernel->code;
+    grid.has_waited.store(true, std::memory_order_relaxed);
     block->parked_shared.resize(code.shared_bytes);
     if (code.shared_bytes != 0) std::memcpy(block->parked_shared.data(), code.shared(), code.shared_bytes);
     worker.parked.push_back(block);
@@ -182,12 +185,6 @@ void take_blocks(Grid& grid, Worker& worker, bool is_owner) {
     }
 }
 
-bool has_parked(const Worker& worker, const Grid& grid) {
-    for (Block* block : worker.parked)
-        if (block->grid == &grid) return true;
-    return false;
-}
-
 void help() {
     Worker& worker = this_worker();
     while (true) {
@@ -227,8 +224,7 @@ void run_to_end(Grid& grid, Worker& worker) {
     while (grid.n_ended.load(std::memory_order_acquire) < std::min<u64>(grid.next, grid.n_blocks) ||
            (!grid.has_failed && grid.next < grid.n_blocks)) {
         if (!run_parked(worker)) {
-            bool waits = has_parked(worker, grid) || rounds > 256;
-            bool has_more = elsewhere_function != nullptr && waits && elsewhere_function();
+            bool has_more = elsewhere_function != nullptr && grid.has_waited && elsewhere_function();
             if (!has_more && ++rounds % 16 == 0) sched_yield();
         }
         take_blocks(grid, worker, true);
