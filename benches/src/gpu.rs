@@ -10,7 +10,7 @@ use ggrs_core::ops::Contiguous;
 use ggrs_core::passes::PassSet;
 use ggrs_core::plan::{PlanOptions, plan};
 use ggrs_tests::conformance::{Trial, try_problem};
-use ggrs_tests::problem::{Posed, Problem, Scene, operand, pose};
+use ggrs_tests::problem::{Posed, Problem, Scene, Tolerance, operand, pose};
 
 use crate::Work;
 use crate::prepared::{bind, leaf};
@@ -40,7 +40,8 @@ impl Problem for Copied {
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
         let x = scene.state(&operand(DType::F32, [self.0])).normals(1.0)?;
-        scene.push(Contiguous, &[&x]).map(|_| ())
+        let y = scene.apply(Contiguous, &[&x])?;
+        scene.expect(y, Tolerance::of("contiguous", DType::F32), || x.floats())
     }
 }
 

@@ -12,7 +12,7 @@ use ggrs_tests::problem::{LeafData, Posed};
 ///
 /// # Errors
 /// None that the problem's own graph does not have.
-pub fn rotated(posed: &Posed, copies: usize) -> Result<Posed, GraphError> {
+pub(crate) fn rotated(posed: &Posed, copies: usize) -> Result<Posed, GraphError> {
     let mut graph = GraphBuilder::new();
     let mut leaves: Vec<LeafData> = Vec::new();
     let mut shared: HashMap<ValueId, Value> = HashMap::new();

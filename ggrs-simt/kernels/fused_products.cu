@@ -4,6 +4,12 @@
 #include "matvec.cuh"
 
 #define THREADS 256
+// With four activations older targets need a few registers more than two blocks leave.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
+#define BLOCKS_OF_4 1
+#else
+#define BLOCKS_OF_4 2
+#endif
 
 // `Matrix` of kernels/fused.rs: rows `row_pitch` blocks apart, `m` of them; results of a token, `out_pitch` from the
 // next one's; `1 << lane_bits` threads have a row together; blocks from `first_block` on are its own.
@@ -34,7 +40,7 @@ static_assert(sizeof(Joined) == 408, "Joined of kernels/fused.rs");
 DEVICE constexpr int rows_together(int format) { return TOKENS == 1 || unit_elems(format) > 32 ? 1 : 2; }
 
 // Blocks along y share the activations.
-KERNEL(joined_products, Joined, THREADS, TOKENS == 1 ? 3 : 2) {
+KERNEL(joined_products, Joined, THREADS, TOKENS == 1 ? 3 : TOKENS == 4 ? BLOCKS_OF_4 : 2) {
     __shared__ float space[THREADS / WARP * 2 * TOKENS];
     TRIGGER();
     int which = 0;

@@ -16,7 +16,7 @@
 #define AHEAD 3
 
 // The left factors of one half of a step, of two rows.
-template <int HALF> DEVICE void decode(const Piece<FORMAT> (&pieces)[2], int step, int t, u32 (&w)[4][4]) {
+template <int HALF> DEVICE void decode(Piece<FORMAT> (&pieces)[2], int step, int t, u32 (&w)[4][4]) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         u32 words[8];

@@ -110,4 +110,4 @@ KERNEL(matvec_glu_1, Matvec, THREADS, 3) { dense<true, 2, 1>(p); }
 KERNEL(matvec_glu_2, Matvec, THREADS, 2) { dense<true, 2, 2>(p); }
 KERNEL(matvec_glu_4, Matvec, THREADS, 1) { dense<true, 2, 4>(p); }
 KERNEL(matvec_by_id, Matvec, THREADS_BY_ID, 8) { by_id<false>(p); }
-KERNEL(matvec_by_id_glu, Matvec, THREADS_BY_ID, 6) { by_id<true>(p); }
+KERNEL(matvec_by_id_glu, Matvec, THREADS_BY_ID, FORMAT == Q3_K ? 4 : 6) { by_id<true>(p); }

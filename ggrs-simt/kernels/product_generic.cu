@@ -108,7 +108,7 @@ template <int N> DEVICE void tile(const Product& p, i64 batch, int token, int ro
 }
 
 // Blocks along x share the rows of weights, blocks along y the activations.
-KERNEL(product, Product, 256, 2) {
+KERNEL(product, Product, 256, 1) {
     WAIT();
     TRIGGER();
     int tiles = (p.n_tokens + TOKENS - 1) / TOKENS;

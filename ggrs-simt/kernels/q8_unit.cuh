@@ -52,6 +52,10 @@ DEVICE constexpr int units_in_flight(int format) {
     switch (format) {
         case Q2_K: case Q3_K: return 1;
         case Q5_K: case Q6_K: case IQ4_NL: case IQ4_XS: case MXFP4: return 2;
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+        // Four would take two registers too many there.
+        case Q4_K: return 3;
+#endif
         default: return 4;
     }
 }

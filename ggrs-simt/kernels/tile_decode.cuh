@@ -4,7 +4,7 @@
 // Of every 128 elements of a row, each of four neighbouring lanes has those 32 that lie together in memory. So k is
 // walked in an order of the format's own, and activations are converted in the same order: `element_in_order`.
 // Decoded are 16 at a time, a half: `out[2 j + h]` holds two values, those of the lane for the step `j` of 16 values of
-// k, half `h` of the step.
+// k, half `h` of the step. The low half comes first: what both have in common is kept for the other.
 //
 // Fragments are F16: whole numbers are exact, scales and minimums are rounded to 11 bits, and so is the result. BF16
 // weights stay what they are, and MXFP4 is BF16, which holds all of its values.
@@ -219,6 +219,8 @@ template <int FORMAT> struct PieceOfRuns {
     u32 quants[4];
     u32 fifth[4];
     uint4 factors;
+    // Of each half: the scale and the minimum.
+    u32 both[2];
 
     MEMBER static const u8* quants_at(const Planes& p, u32 row, int step, int t, int) {
         return p.start[0] + (u64)(row + ((u32)step >> 1)) * 128 + 64 * (step & 1) + 16 * t;
@@ -229,21 +231,24 @@ template <int FORMAT> struct PieceOfRuns {
         if constexpr (FORMAT == Q5_K) load_words(fifth, p.start[1] + block * 32 + 16 * (t & 1));
         factors = word128(p.start[FORMAT == Q5_K ? 2 : 1] + block * 16);
     }
-    template <int HALF> MEMBER void decode(int step, int t, u32 (&out)[8]) const {
-        // Scales and minimums of both halves of the run, six bits each, in the lowest two bytes.
-        u32 scales = factors.y >> 16 * (t >> 1), minimums = factors.z >> 16 * (t >> 1);
-        if (step & 1) {
-            u32 lower = factors.w >> 16 * (t >> 1);
-            scales = (scales & 0xc0c0u) >> 2 | (lower & 0x0f0fu);
-            minimums = (minimums & 0xc0c0u) >> 2 | (lower >> 4 & 0x0f0fu);
-        } else {
-            scales &= 0x3f3fu;
-            minimums &= 0x3f3fu;
+    template <int HALF> MEMBER void decode(int step, int t, u32 (&out)[8]) {
+        if constexpr (HALF == 0) {
+            // Scales and minimums of both halves of the run, six bits each, in the lowest two bytes.
+            u32 scales = factors.y >> 16 * (t >> 1), minimums = factors.z >> 16 * (t >> 1);
+            if (step & 1) {
+                u32 lower = factors.w >> 16 * (t >> 1);
+                scales = (scales & 0xc0c0u) >> 2 | (lower & 0x0f0fu);
+                minimums = (minimums & 0xc0c0u) >> 2 | (lower >> 4 & 0x0f0fu);
+            } else {
+                scales &= 0x3f3fu;
+                minimums &= 0x3f3fu;
+            }
+            // The scale in the low half, the minimum in the high one, times those of all; the minimum's sign turned.
+            u32 of_all = factors.x ^ 0x80000000u;
+            both[0] = multiply_f16(add_f16(__byte_perm(scales, minimums, 0x7470) | BIAS, minus(1024)), of_all);
+            both[1] = multiply_f16(add_f16(__byte_perm(scales, minimums, 0x7571) | BIAS, minus(1024)), of_all);
         }
-        // The scale in the low half, the minimum in the high one, times those of all; the minimum's sign turned.
-        u32 both = __byte_perm(scales, minimums, HALF ? 0x7571 : 0x7470);
-        both = multiply_f16(add_f16(both | BIAS, minus(1024)), factors.x ^ 0x80000000u);
-        const u32 scale = low_twice(both), shift = high_twice(both);
+        const u32 scale = low_twice(both[HALF]), shift = high_twice(both[HALF]);
         const int bit = 4 * (step & 1) + 2 * (t >> 1) + HALF;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -294,6 +299,8 @@ template <> struct Piece<Q6_K> {
     u32 high[4];
     uint2 scales;
     u32 factor;
+    // The scales of both halves.
+    u32 both;
 
     MEMBER static const u8* quants_at(const Planes& p, u32 row, int step, int t, int) {
         return p.start[0] + (u64)(row + ((u32)step >> 1)) * 128 + 64 * (step & 1) + 16 * t;
@@ -306,10 +313,13 @@ template <> struct Piece<Q6_K> {
         scales = word64(p.start[2] + block * 16 + 8 * run);
         factor = word16(p.start[3] + block * 2);
     }
-    template <int HALF> MEMBER void decode(int, int t, u32 (&out)[8]) const {
-        // Times the scale, a signed byte.
-        u32 byte = (HALF ? scales.y : scales.x) >> 8 * t & 255;
-        const u32 scale = low_twice(multiply_f16(add_f16(byte ^ 0x64806480u, minus(1024 + 128)), factor));
+    template <int HALF> MEMBER void decode(int, int t, u32 (&out)[8]) {
+        if constexpr (HALF == 0) {
+            // Signed bytes, those of the halves side by side, times that of all.
+            u32 bytes = (scales.x >> 8 * t & 255) | (scales.y >> 8 * t & 255) << 16;
+            both = multiply_f16(add_f16(bytes ^ 0x64806480u, minus(1024 + 128)), low_twice(factor));
+        }
+        const u32 scale = HALF ? high_twice(both) : low_twice(both);
         const int at = 2 * (t >> 1) + 4 * HALF;
 #pragma unroll
         for (int i = 0; i < 4; i++) {

@@ -1,5 +1,6 @@
 // What kernels call: barriers, exchanges between lanes, yielding.
 
+#include <cstdio>
 #include <cstring>
 
 #include "fibers.h"
@@ -138,9 +139,21 @@ void yield(ggrs_sim_thread* thread) {
 
 void fail(ggrs_sim_thread* thread, const char* why) { stop_block(fiber_of(thread), Error::LaunchFailed, why); }
 
+void fail_access(ggrs_sim_thread* thread, const char* file, unsigned line, unsigned long long value, unsigned alignment) {
+    std::string place = std::string(file) + ":" + std::to_string(line) + ": ";
+    if (alignment == 0) {
+        stop_block(fiber_of(thread), Error::IllegalAddress,
+                   place + "index " + std::to_string((long long)value) + " is outside of an array");
+    }
+    char address[32];
+    std::snprintf(address, sizeof address, "%p", (void*)value);
+    stop_block(fiber_of(thread), Error::Misaligned,
+               place + "address " + address + " is no multiple of " + std::to_string(alignment));
+}
+
 }  // namespace
 
-const ggrs_sim_engine engine_functions = {barrier, exchange, vote, yield, fail};
+const ggrs_sim_engine engine_functions = {barrier, exchange, vote, yield, fail, fail_access};
 
 std::string stuck_words(Block* block) {
     // Numbers of threads in each state, and the first of them.

@@ -101,6 +101,8 @@ std::vector<std::string> arguments(const std::vector<std::string>& options) {
         "-fstack-clash-protection",
         // Integers and pointers are reinterpreted and overflow as on a device.
         "-fwrapv", "-fno-strict-aliasing",
+        // Accesses that devices refuse; device.h has what is called then.
+        "-fsanitize=alignment,bounds", "-fno-sanitize-recover=all", "-nodefaultlibs",
     };
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2")) args.push_back("-mavx2");
@@ -159,7 +161,8 @@ Compilation compile_now(const std::string& source, const std::string& name, std:
     }
     for (const std::string& arg : {std::string("-include"), own_folder() + "/device.h", std::string("-x"),
                                    std::string("c++"), folder.path + "/source.cpp", std::string("-o"),
-                                   folder.path + "/image.so"}) {
+                                   folder.path + "/image.so", std::string("-lm"), std::string("-lc"),
+                                   std::string("-lgcc")}) {
         args.push_back(arg);
     }
     int status = run(args, folder.path + "/log");

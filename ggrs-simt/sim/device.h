@@ -182,6 +182,31 @@ GGRS_SIM_REDUCTION(__reduce_and_sync, unsigned, a & b)
 GGRS_SIM_REDUCTION(__reduce_or_sync, unsigned, a | b)
 GGRS_SIM_REDUCTION(__reduce_xor_sync, unsigned, a ^ b)
 
+// --- accesses that the compiler checks -------------------------------------------------------------------------------------
+
+// By the names and with the data of the compiler's own checks (-fsanitize=alignment,bounds).
+
+struct ggrs_sim_place {
+    const char* file;
+    unsigned line, column;
+};
+struct ggrs_sim_misaligned {
+    ggrs_sim_place place;
+    const void* type;
+    unsigned char log_alignment, kind;
+};
+struct ggrs_sim_beyond {
+    ggrs_sim_place place;
+    const void *array, *index;
+};
+#define GGRS_SIM_CHECK extern "C" __attribute__((visibility("hidden"), used, cold))
+GGRS_SIM_CHECK void __ubsan_handle_type_mismatch_v1_abort(const ggrs_sim_misaligned* data, unsigned long long address) {
+    GGRS_SIM_ENGINE->fail_access(ggrs_sim_self(), data->place.file, data->place.line, address, 1u << data->log_alignment);
+}
+GGRS_SIM_CHECK void __ubsan_handle_out_of_bounds_abort(const ggrs_sim_beyond* data, unsigned long long index) {
+    GGRS_SIM_ENGINE->fail_access(ggrs_sim_self(), data->place.file, data->place.line, index, 0);
+}
+
 // --- time and order -------------------------------------------------------------------------------------------------------
 
 static __forceinline__ void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }

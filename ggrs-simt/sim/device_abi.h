@@ -42,6 +42,10 @@ struct ggrs_sim_engine {
     void (*yield)(ggrs_sim_thread* self);
     // Ends the launch with an error.
     void (*fail)(ggrs_sim_thread* self, const char* why);
+    // The same for an access that a device would not do: the address is no multiple of `alignment`, or, with 0 for that,
+    // an array has no element of this index.
+    void (*fail_access)(ggrs_sim_thread* self, const char* file, unsigned line, unsigned long long value,
+                        unsigned alignment);
 };
 
 // One for each kernel, exported as `ggrs_sim_kernel_<name>`.
@@ -51,7 +55,7 @@ struct ggrs_sim_kernel {
     unsigned max_threads;
 };
 
-#define GGRS_SIM_ABI 1
+#define GGRS_SIM_ABI 2
 
 // One for each module, exported as `ggrs_sim_module`.
 struct ggrs_sim_module {

@@ -75,6 +75,13 @@ KERNEL(dynamic_beyond, One, 64, 1) {
     DYNAMIC_SHARED(shared);
     ((float*)shared)[p.index] = 1.0f;
 }
+KERNEL(misaligned, One, 64, 1) { p.at[0] = *(const float*)((const char*)p.at + p.index); }
+KERNEL(array_beyond, One, 64, 1) {
+    __shared__ float values[64];
+    values[threadIdx.x + p.index] = 1.0f;
+    __syncthreads();
+    p.at[0] = values[0];
+}
 KERNEL(divide, One, 64, 1) { p.at[0] = (float)(5 / (int)p.index); }
 KERNEL(deep, One, 64, 1) {
     volatile float many[40000];

@@ -103,6 +103,8 @@ void test_checks(const std::string& image) {
     fails(image, "diverging_warp", 0, 719, "7 wait at a collective of a warp");
     fails(image, "mixed", 0, 719, "others of the same warp are at");
     fails(image, "dynamic_beyond", 256, 700, "address 1024 of 1024 bytes of dynamic shared memory", 1024);
+    fails(image, "misaligned", 6, 716, "is no multiple of 4");
+    fails(image, "array_beyond", 3, 700, "index 64 is outside of an array");
     fails(image, "divide", 0, 719, "divided by zero");
     fails(image, "deep", 0, 700, "local variables");
     test_memory(image);
