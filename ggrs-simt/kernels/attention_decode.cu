@@ -197,9 +197,7 @@ KERNEL(attention_decode, AttentionParams, THREADS, HEAD > 64 ? 1 : 2) {
     i32 row = LANE / 4, pair = LANE % 4, team = WARP_ID / TEAM, first_elem = WARP_ID % TEAM * WIDTH;
     Rows keys = rows_of(p.k, p.key_planes, key_head, first_elem);
     Rows values = rows_of(p.v, p.value_planes, key_head, first_elem);
-#ifndef NO_GUESS
     if (p.tile_tokens == 0) prefetch_guess(p, keys, values, token, split);
-#endif
     WAIT();
     TRIGGER();
     if (p.tile_tokens > 0) {

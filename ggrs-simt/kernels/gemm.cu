@@ -42,9 +42,11 @@ DEVICE void multiply_panel(float (&sums)[2][N_TILE / 8][4], const u32 (&w)[4][8]
 
 KERNEL(gemm, Gemm, THREADS, MIN_BLOCKS) {
     DYNAMIC_SHARED(space);
-    WAIT();
+    // Dense: weights are loaded while the activations are still converted.
+    const bool waits_late = IS_KEPT && !p.tiles;
+    if (!waits_late) WAIT();
     TRIGGER();
-    const Task task = task_of(p, N_TILE);
+    const Task task = task_of(p, N_TILE, blockIdx.x);
     if (task.tile.count == 0) return;
     if (task.tile.expert < 0) {
         clear_tile(p, task, THREADS);
@@ -52,6 +54,17 @@ KERNEL(gemm, Gemm, THREADS, MIN_BLOCKS) {
     }
     const int g = LANE / 4, t = LANE % 4;
     const int n_steps = (p.k + 127) / 128, last = p.k / 32 - 1;
+
+    u32 w_row[4];
+#pragma unroll
+    for (int i = 0; i < 4; i++) w_row[i] = weight_row(p, task, WARP_ID * 32 + 8 * i + g);
+    Piece<FORMAT> pieces[4];
+    auto load = [&](int step) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) pieces[i].load(p.planes[i & 1], w_row[i], step, t, last);
+    };
+    load(0);
+    if (waits_late) WAIT();
 
     // Where each activation starts, in 16 bytes, and its scale: registers are scarce.
     __shared__ u32 x_rows[N_TILE];
@@ -74,16 +87,6 @@ KERNEL(gemm, Gemm, THREADS, MIN_BLOCKS) {
             cp_async_16(stage + PANEL_BYTES + swizzled(row, chunk), from + 64);
         }
     };
-
-    u32 w_row[4];
-#pragma unroll
-    for (int i = 0; i < 4; i++) w_row[i] = weight_row(p, task, WARP_ID * 32 + 8 * i + g);
-    Piece<FORMAT> pieces[4];
-    auto load = [&](int step) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) pieces[i].load(p.planes[i & 1], w_row[i], step, t, last);
-    };
-    load(0);
 
     float sums[2][N_TILE / 8][4];
 #pragma unroll

@@ -5,6 +5,10 @@
 #include "gemm_tiles.cuh"
 #include "tile_decode.cuh"
 
+// Weights of block formats are kept in planes by the device alone: they can be read before other launches are waited
+// for. Others may be what a launch has just written.
+#define IS_KEPT (FORMAT != F16 && FORMAT != BF16)
+
 // Activations in shared memory: panels of 64 values of k, a row of 128 bytes for each activation. Where 16 bytes of a
 // row lie: rows below each other use different banks.
 DEVICE int swizzled(int row, int chunk) { return row * 128 + ((chunk ^ (row & 7)) << 4); }
@@ -44,10 +48,9 @@ struct Task {
 };
 
 // Dense: blocks that run together share weights and activations alike, 16 tiles of rows in a band.
-DEVICE Task task_of(const Gemm& p, int n_tile) {
+DEVICE Task task_of(const Gemm& p, int n_tile, int block) {
     int rows_of_result = p.is_gated ? TILE_ROWS / 2 : TILE_ROWS;
     int row_tiles = (p.m + rows_of_result - 1) / rows_of_result;
-    int block = blockIdx.x;
     Task task;
     if (p.tiles) {
         task.rows = block % row_tiles;

@@ -5,5 +5,5 @@
 KERNEL(convert_activations, ActivationRows, 256, 4) {
     WAIT();
     TRIGGER();
-    convert_rows(p, (int)blockIdx.x * N_WARPS + WARP_ID, (int)gridDim.x * N_WARPS);
+    convert_rows(p, blockIdx.x, gridDim.x);
 }

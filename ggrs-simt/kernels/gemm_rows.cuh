@@ -57,49 +57,90 @@ DEVICE float4 four_of_row(const View& x, bool is_plain, i64 row, int at) {
     return four;
 }
 
-// Warp `warp` of `n_warps` converts its rows.
-DEVICE void convert_rows(const ActivationRows& p, int warp, int n_warps) {
-    const int steps = (p.x.size[4] + 127) / 128, rows = (int)view_rows(p.x);
+// 16 elements of a row: what four lanes have in one step of 16.
+struct Unit {
+    float4 fours[4];
+};
+DEVICE Unit unit_of_row(const ActivationRows& p, bool is_plain, i64 row, int unit) {
+    Unit u;
+#pragma unroll
+    for (int t = 0; t < 4; t++) {
+        u.fours[t] = four_of_row(p.x, is_plain, row, (unit >> 3) * 128 + element_in_order(p.order, unit & 7, t));
+    }
+    return u;
+}
+DEVICE float largest_of(const Unit& u) {
+    float most = 0.0f;
+#pragma unroll
+    for (int t = 0; t < 4; t++) {
+        const float4& four = u.fours[t];
+        most = fmaxf(fmaxf(most, fmaxf(fabsf(four.x), fabsf(four.y))), fmaxf(fabsf(four.z), fabsf(four.w)));
+    }
+    return most;
+}
+DEVICE void store_unit(const ActivationRows& p, const Unit& u, float factor, uint4* to) {
+    u32 words[8];
+#pragma unroll
+    for (int t = 0; t < 4; t++) {
+        float4 four = u.fours[t];
+        if (p.order != NEIGHBOURS) {
+            float second = four.y;
+            four.y = four.z;
+            four.z = second;
+        }
+        if (p.is_f16) {
+            words[t] = pack_f16(four.x * factor, four.y * factor);
+            words[4 + t] = pack_f16(four.z * factor, four.w * factor);
+        } else {
+            words[t] = pack_bf16(four.x, four.y);
+            words[4 + t] = pack_bf16(four.z, four.w);
+        }
+    }
+    uint4 first = {words[0], words[1], words[2], words[3]}, second = {words[4], words[5], words[6], words[7]};
+    to[0] = first;
+    to[1] = second;
+}
+
+// Block `block` of `n_blocks` converts its rows: so many warps have a row together that each lane has one unit of it, if
+// the block has as many.
+DEVICE void convert_rows(const ActivationRows& p, int block, int n_blocks) {
+    __shared__ float most_of_warp[32];
+    const int units = (p.x.size[4] + 127) / 128 * 8, rows = (int)view_rows(p.x);
     const i64 pitch = row_pitch(p.x);
     const bool is_plain = p.x.dtype == F32 && p.x.stride[4] == 1 && pitch >= 0 && pitch % 4 == 0 && (u64)p.x.data % 16 == 0;
-    for (int row = warp; row < rows; row += n_warps) {
-        const i64 from = pitch >= 0 ? row * pitch : row_offset(p.x, row);
+    int warps = 1;
+    while (warps * WARP < units && warps < N_WARPS) warps *= 2;
+    const int together = N_WARPS / warps, lane = threadIdx.x % (warps * WARP), first_warp = WARP_ID / warps * warps;
+    for (int first = block * together; first < rows; first += n_blocks * together) {
+        const int row = first + WARP_ID / warps;
+        const bool is_there = row < rows;
+        const i64 from = !is_there ? 0 : pitch >= 0 ? row * pitch : row_offset(p.x, row);
+        Unit mine = {};
+        if (is_there && lane < units) mine = unit_of_row(p, is_plain, from, lane);
         u32 exponent = 127;
         if (p.is_f16) {
-            // The largest becomes less than 1024. Infinities and NaNs stay what they are.
-            float most = 0.0f;
-#pragma unroll 4
-            for (int at = LANE * 4; at < p.x.size[4]; at += WARP * 4) {
-                float4 four = four_of_row(p.x, is_plain, from, at);
-                most = fmaxf(fmaxf(most, fmaxf(fabsf(four.x), fabsf(four.y))), fmaxf(fabsf(four.z), fabsf(four.w)));
+            float most = largest_of(mine);
+            for (int unit = lane + warps * WARP; is_there && unit < units; unit += warps * WARP) {
+                most = fmaxf(most, largest_of(unit_of_row(p, is_plain, from, unit)));
             }
-            u32 largest = __float_as_uint(warp_max(most)) >> 23;
+            most = warp_max(most);
+            if (warps > 1) {
+                if (LANE == 0) most_of_warp[WARP_ID] = most;
+                __syncthreads();
+                for (int i = 0; i < warps; i++) most = fmaxf(most, most_of_warp[first_warp + i]);
+                __syncthreads();
+            }
+            // The largest becomes less than 1024. Infinities and NaNs stay what they are.
+            u32 largest = __float_as_uint(most) >> 23;
             if (largest > 0 && largest < 255) exponent = largest > 10 ? largest - 9 : 1;
         }
+        if (!is_there) continue;
         const float factor = __uint_as_float((254 - exponent) << 23);
-        if (LANE == 0) p.scales[row] = __uint_as_float(exponent << 23);
-        for (int unit = LANE; unit < steps * 8; unit += WARP) {
-            u32 words[8];
-#pragma unroll
-            for (int t = 0; t < 4; t++) {
-                float4 four = four_of_row(p.x, is_plain, from, (unit >> 3) * 128 + element_in_order(p.order, unit & 7, t));
-                if (p.order != NEIGHBOURS) {
-                    float second = four.y;
-                    four.y = four.z;
-                    four.z = second;
-                }
-                if (p.is_f16) {
-                    words[t] = pack_f16(four.x * factor, four.y * factor);
-                    words[4 + t] = pack_f16(four.z * factor, four.w * factor);
-                } else {
-                    words[t] = pack_bf16(four.x, four.y);
-                    words[4 + t] = pack_bf16(four.z, four.w);
-                }
-            }
-            uint4* to = (uint4*)p.to + ((i64)row * steps * 8 + unit) * 2;
-            uint4 first = {words[0], words[1], words[2], words[3]}, second = {words[4], words[5], words[6], words[7]};
-            to[0] = first;
-            to[1] = second;
+        if (lane == 0) p.scales[row] = __uint_as_float(exponent << 23);
+        uint4* to = (uint4*)p.to + (i64)row * units * 2;
+        if (lane < units) store_unit(p, mine, factor, to + lane * 2);
+        for (int unit = lane + warps * WARP; unit < units; unit += warps * WARP) {
+            store_unit(p, unit_of_row(p, is_plain, from, unit), factor, to + unit * 2);
         }
     }
 }

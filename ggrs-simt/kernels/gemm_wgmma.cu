@@ -12,8 +12,6 @@
 
 #define THREADS 256
 #define STAGES 3
-// Steps that weights are asked for ahead of their loads.
-#define AHEAD 3
 
 // The left factors of one half of a step, of two rows.
 template <int HALF> DEVICE void decode(Piece<FORMAT> (&pieces)[2], int step, int t, u32 (&w)[4][4]) {
@@ -58,6 +56,7 @@ template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u32 
         for (int i = 0; i < 2; i++) pieces[i].load(p.planes[i], w_rows[i], step, t, last);
     };
     load(0);
+    if (IS_KEPT && !p.tiles) WAIT();
 
     // Where each activation starts, in 16 bytes, and its scale: registers are scarce.
     if (threadIdx.x < N) {
@@ -87,8 +86,7 @@ template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u32 
         if (step < n_steps) copy(step, space + step * STAGE_BYTES);
         cp_async_commit();
     }
-    u32 stage = space, free = space + (STAGES - 1) * STAGE_BYTES;
-    const u32 end = space + STAGES * STAGE_BYTES;
+    u32 stage = space;
 #pragma unroll 1
     for (int step = 0; step < n_steps; step++) {
         decode<0>(pieces, step, t, w);
@@ -97,18 +95,21 @@ template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u32 
         wgmma_publish();
         __syncthreads();
         start(sums, w, stage);
+        // The stage before this one, which is the one after the next.
+        u32 free = stage == space ? space + (STAGES - 1) * STAGE_BYTES : stage - STAGE_BYTES;
         if (step + STAGES - 1 < n_steps) copy(step + STAGES - 1, free);
         cp_async_commit();
         finish(w);
         decode<1>(pieces, step, t, w);
         if (step + 1 < n_steps) load(step + 1);
         start(sums, w, stage + PANEL_BYTES);
-        stage = stage + STAGE_BYTES == end ? space : stage + STAGE_BYTES;
-        free = free + STAGE_BYTES == end ? space : free + STAGE_BYTES;
+        stage = stage == space + (STAGES - 1) * STAGE_BYTES ? space : stage + STAGE_BYTES;
         finish(w);
     }
-    // Known again rather than kept.
-    const Task same = task_of(p, N_TILE);
+    // Found again rather than kept; the compiler must not see that it is the same.
+    int block = blockIdx.x;
+    asm volatile("" : "+r"(block));
+    const Task same = task_of(p, N_TILE, block);
 #pragma unroll
     for (int j = 0; j < N / 8; j++) {
         const float four[4] = {sums[4 * j], sums[4 * j + 1], sums[4 * j + 2], sums[4 * j + 3]};
@@ -116,22 +117,22 @@ template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u32 
     }
 }
 
-KERNEL(gemm_wgmma, Gemm, THREADS, N_TILE == 256 ? 1 : 2) {
+KERNEL(gemm_wgmma, Gemm, THREADS, 2) {
     DYNAMIC_SHARED(shared);
     __shared__ u32 x_rows[N_TILE];
     __shared__ float scales[N_TILE];
     const u32 space = (shared_address(shared) + 1023) & ~1023u;
-    WAIT();
+    // Dense: weights are loaded while the activations are still converted.
+    if (!IS_KEPT || p.tiles) WAIT();
     TRIGGER();
-    const Task task = task_of(p, N_TILE);
+    const Task task = task_of(p, N_TILE, blockIdx.x);
     if (task.tile.count == 0) return;
     if (task.tile.expert < 0) {
         clear_tile(p, task, THREADS);
         return;
     }
     // The last tile of an expert is often a small one.
-    if (N_TILE > 128 && task.tile.count > 128) multiply_tile<N_TILE>(p, task, space, x_rows, scales);
-    else if (N_TILE > 64 && task.tile.count > 64) multiply_tile<N_TILE < 128 ? N_TILE : 128>(p, task, space, x_rows, scales);
+    if (N_TILE > 64 && task.tile.count > 64) multiply_tile<N_TILE>(p, task, space, x_rows, scales);
     else multiply_tile<64>(p, task, space, x_rows, scales);
 }
 

@@ -95,5 +95,5 @@ KERNEL(moe_sort, Sort, THREADS, 1) {
         sort_group(p, blockIdx.x);
         return;
     }
-    convert_rows(p.rows, ((int)blockIdx.x - n_groups) * N_WARPS + WARP_ID, ((int)gridDim.x - n_groups) * N_WARPS);
+    convert_rows(p.rows, (int)blockIdx.x - n_groups, (int)gridDim.x - n_groups);
 }

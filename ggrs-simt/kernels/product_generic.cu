@@ -1,11 +1,11 @@
 // Matrix products in F32 with weights of any dtype, as they lie, and activations of any float dtype: exact mode, and
-// every shape, stride and form that no faster kernel takes. A warp has two rows of weights and up to eight activations;
+// every shape, stride and form that no faster kernel takes. A warp has two rows of weights and up to five activations;
 // its lanes lie side by side along k.
 
 #include "product.cuh"
 
 #define ROWS 2
-#define TOKENS 8
+#define TOKENS 5
 
 // Two rows of one weight tensor: the blocks, or the scalars, from each row's first on.
 struct Rows {
@@ -108,7 +108,7 @@ template <int N> DEVICE void tile(const Product& p, i64 batch, int token, int ro
 }
 
 // Blocks along x share the rows of weights, blocks along y the activations.
-KERNEL(product, Product, 256, 1) {
+KERNEL(product, Product, 256, 2) {
     WAIT();
     TRIGGER();
     int tiles = (p.n_tokens + TOKENS - 1) / TOKENS;

@@ -91,7 +91,6 @@ DEVICE u32 odd_bits(u32 bits) { return (bits >> 1 & 1) | (bits & 8) << 13; }
 // What a lane holds of a row between loading and decoding. `row` is the first block of the row, counted from the start
 // of the planes; `step` counts 128 elements; `t` is the lane's place among its four. Formats with blocks of 32 can end
 // inside a step: what is past `last`, the last block, is the last block, and meets activations that are 0.
-// `quants_at` is where most of it lies.
 template <int FORMAT> struct Piece;
 
 DEVICE u64 block_of_32(u32 row, int step, int t, int last) {
@@ -106,12 +105,9 @@ template <int FORMAT> struct PieceOf32 {
     u32 fifth;
     u32 factor;
 
-    MEMBER static const u8* quants_at(const Planes& p, u32 row, int step, int t, int last) {
-        return p.start[0] + block_of_32(row, step, t, last) * 16;
-    }
     MEMBER void load(const Planes& p, u32 row, int step, int t, int last) {
         u64 block = block_of_32(row, step, t, last);
-        load_words(quants, quants_at(p, row, step, t, last));
+        load_words(quants, p.start[0] + block * 16);
         if constexpr (FORMAT == Q5_0 || FORMAT == Q5_1) {
             fifth = word32(p.start[1] + block * 4);
             factor = FORMAT == Q5_0 ? word16(p.start[2] + block * 2) : word32(p.start[2] + block * 4);
@@ -172,13 +168,10 @@ template <> struct Piece<Q8_0> {
     u32 quants[2][4];
     u32 factor;
 
-    MEMBER static const u8* quants_at(const Planes& p, u32 row, int step, int t, int last) {
-        return p.start[0] + block_of_32(row, step, t, last) * 32;
-    }
     MEMBER void load(const Planes& p, u32 row, int step, int t, int last) {
         u64 block = block_of_32(row, step, t, last);
-        load_words(quants[0], quants_at(p, row, step, t, last));
-        load_words(quants[1], quants_at(p, row, step, t, last) + 16);
+        load_words(quants[0], p.start[0] + block * 32);
+        load_words(quants[1], p.start[0] + block * 32 + 16);
         factor = word16(p.start[1] + block * 2);
     }
     template <int HALF> MEMBER void decode(int, int, u32 (&out)[8]) const {
@@ -197,11 +190,8 @@ template <> struct Piece<Q8_0> {
 template <int FORMAT> struct PieceOfScalars {
     u32 values[4][4];
 
-    MEMBER static const u8* quants_at(const Planes& p, u32 row, int step, int t, int last) {
-        return p.start[0] + (u64)row * 16 + block_of_32(0, step, t, last) * 64;
-    }
     MEMBER void load(const Planes& p, u32 row, int step, int t, int last) {
-        const u8* at = quants_at(p, row, step, t, last);
+        const u8* at = p.start[0] + (u64)row * 16 + block_of_32(0, step, t, last) * 64;
         for (int i = 0; i < 4; i++) load_words(values[i], at + 16 * i);
     }
     template <int HALF> MEMBER void decode(int, int, u32 (&out)[8]) const {
@@ -222,12 +212,9 @@ template <int FORMAT> struct PieceOfRuns {
     // Of each half: the scale and the minimum.
     u32 both[2];
 
-    MEMBER static const u8* quants_at(const Planes& p, u32 row, int step, int t, int) {
-        return p.start[0] + (u64)(row + ((u32)step >> 1)) * 128 + 64 * (step & 1) + 16 * t;
-    }
-    MEMBER void load(const Planes& p, u32 row, int step, int t, int last) {
+    MEMBER void load(const Planes& p, u32 row, int step, int t, int) {
         u64 block = row + ((u32)step >> 1);
-        load_words(quants, quants_at(p, row, step, t, last));
+        load_words(quants, p.start[0] + block * 128 + 64 * (step & 1) + 16 * t);
         if constexpr (FORMAT == Q5_K) load_words(fifth, p.start[1] + block * 32 + 16 * (t & 1));
         factors = word128(p.start[FORMAT == Q5_K ? 2 : 1] + block * 16);
     }
@@ -271,12 +258,9 @@ template <> struct Piece<IQ4_XS> {
     u32 quants[4];
     uint2 factors;
 
-    MEMBER static const u8* quants_at(const Planes& p, u32 row, int step, int t, int) {
-        return p.start[0] + (u64)(row + ((u32)step >> 1)) * 128 + 64 * (step & 1) + 16 * t;
-    }
-    MEMBER void load(const Planes& p, u32 row, int step, int t, int last) {
+    MEMBER void load(const Planes& p, u32 row, int step, int t, int) {
         u64 block = row + ((u32)step >> 1);
-        load_words(quants, quants_at(p, row, step, t, last));
+        load_words(quants, p.start[0] + block * 128 + 64 * (step & 1) + 16 * t);
         factors = word64(p.start[1] + block * 8);
     }
     template <int HALF> MEMBER void decode(int step, int t, u32 (&out)[8]) const {
@@ -302,13 +286,10 @@ template <> struct Piece<Q6_K> {
     // The scales of both halves.
     u32 both;
 
-    MEMBER static const u8* quants_at(const Planes& p, u32 row, int step, int t, int) {
-        return p.start[0] + (u64)(row + ((u32)step >> 1)) * 128 + 64 * (step & 1) + 16 * t;
-    }
-    MEMBER void load(const Planes& p, u32 row, int step, int t, int last) {
+    MEMBER void load(const Planes& p, u32 row, int step, int t, int) {
         u64 block = row + ((u32)step >> 1);
         int run = step & 1;
-        load_words(low, quants_at(p, row, step, t, last));
+        load_words(low, p.start[0] + block * 128 + 64 * run + 16 * t);
         load_words(high, p.start[1] + block * 64 + 32 * run + 16 * (t & 1));
         scales = word64(p.start[2] + block * 16 + 8 * run);
         factor = word16(p.start[3] + block * 2);
@@ -337,12 +318,9 @@ template <> struct Piece<Q2_K> {
     uint2 scales;
     u32 factors;
 
-    MEMBER static const u8* quants_at(const Planes& p, u32 row, int step, int t, int) {
-        return p.start[0] + (u64)(row + ((u32)step >> 1)) * 64 + 32 * (step & 1) + 8 * t;
-    }
-    MEMBER void load(const Planes& p, u32 row, int step, int t, int last) {
+    MEMBER void load(const Planes& p, u32 row, int step, int t, int) {
         u64 block = row + ((u32)step >> 1);
-        load_words(quants, quants_at(p, row, step, t, last));
+        load_words(quants, p.start[0] + block * 64 + 32 * (step & 1) + 8 * t);
         scales = word64(p.start[1] + block * 16 + 8 * (step & 1));
         factors = word32(p.start[2] + block * 4);
     }
@@ -371,12 +349,9 @@ template <> struct Piece<Q3_K> {
     u32 scales[3];
     u32 factor;
 
-    MEMBER static const u8* quants_at(const Planes& p, u32 row, int step, int t, int) {
-        return p.start[0] + (u64)(row + ((u32)step >> 1)) * 64 + 32 * (step & 1) + 8 * t;
-    }
-    MEMBER void load(const Planes& p, u32 row, int step, int t, int last) {
+    MEMBER void load(const Planes& p, u32 row, int step, int t, int) {
         u64 block = row + ((u32)step >> 1);
-        load_words(quants, quants_at(p, row, step, t, last));
+        load_words(quants, p.start[0] + block * 64 + 32 * (step & 1) + 8 * t);
         load_words(third, p.start[1] + block * 32 + 8 * t);
         for (int i = 0; i < 3; i++) scales[i] = word32(p.start[2] + block * 12 + 4 * i);
         factor = word16(p.start[3] + block * 2);

@@ -21,8 +21,6 @@ DEVICE void wgmma_publish() { asm volatile("fence.proxy.async.shared::cta;" ::: 
 DEVICE void copy_16(u32 shared, const void* global) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
 }
-// Brings a line closer.
-DEVICE void prefetch(const void* global) { asm volatile("prefetch.global.L2 [%0];" ::"l"(global)); }
 
 #define SUMS_4(i) "+f"(sums[i]), "+f"(sums[i + 1]), "+f"(sums[i + 2]), "+f"(sums[i + 3])
 #define SUMS_16(i) SUMS_4(i), SUMS_4(i + 4), SUMS_4(i + 8), SUMS_4(i + 12)
@@ -32,6 +30,14 @@ DEVICE void prefetch(const void* global) { asm volatile("prefetch.global.L2 [%0]
                  "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31" \
                  "}, {%32,%33,%34,%35}, %36, 1, 1, 1, 0;" \
                  : SUMS_16(0), SUMS_16(16) \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
+#define WGMMA_96(TYPE) \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32." TYPE "." TYPE " {" \
+                 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15," \
+                 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31," \
+                 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47" \
+                 "}, {%48,%49,%50,%51}, %52, 1, 1, 1, 0;" \
+                 : SUMS_16(0), SUMS_16(16), SUMS_16(32) \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 #define WGMMA_128(TYPE) \
     asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32." TYPE "." TYPE " {" \
@@ -43,31 +49,16 @@ DEVICE void prefetch(const void* global) { asm volatile("prefetch.global.L2 [%0]
                  : SUMS_16(0), SUMS_16(16), SUMS_16(32), SUMS_16(48) \
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 
-#define WGMMA_256(TYPE) \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n256k16.f32." TYPE "." TYPE " {" \
-                 "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15," \
-                 "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31," \
-                 "%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47," \
-                 "%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63," \
-                 "%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79," \
-                 "%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95," \
-                 "%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111," \
-                 "%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127" \
-                 "}, {%128,%129,%130,%131}, %132, 1, 1, 1, 0;" \
-                 : SUMS_16(0), SUMS_16(16), SUMS_16(32), SUMS_16(48), SUMS_16(64), SUMS_16(80), SUMS_16(96), \
-                   SUMS_16(112) \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
-
 // Starts sums += a b: 64 x N from 64 x 16 and 16 x N. Neither `a` nor `sums` may be touched before it is waited for.
 template <bool IS_F16> DEVICE void wgmma(float (&sums)[32], const u32 (&a)[4], u64 b) {
     if constexpr (IS_F16) WGMMA_64("f16");
     else WGMMA_64("bf16");
 }
+template <bool IS_F16> DEVICE void wgmma(float (&sums)[48], const u32 (&a)[4], u64 b) {
+    if constexpr (IS_F16) WGMMA_96("f16");
+    else WGMMA_96("bf16");
+}
 template <bool IS_F16> DEVICE void wgmma(float (&sums)[64], const u32 (&a)[4], u64 b) {
     if constexpr (IS_F16) WGMMA_128("f16");
     else WGMMA_128("bf16");
-}
-template <bool IS_F16> DEVICE void wgmma(float (&sums)[128], const u32 (&a)[4], u64 b) {
-    if constexpr (IS_F16) WGMMA_256("f16");
-    else WGMMA_256("bf16");
 }

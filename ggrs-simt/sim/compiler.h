@@ -14,7 +14,7 @@ struct Compilation {
 };
 
 // Options other than definitions are ignored: they are of other compilers. Equal compilations happen once in a process;
-// with GGRS_SIM_CACHE, a folder, once at all.
+// and once at all as long as the folder GGRS_SIM_CACHE (or `kernels` beside the library) keeps what was made.
 Compilation compile(const std::string& source, const std::string& name, const std::vector<std::string>& options);
 
 }  // namespace sim

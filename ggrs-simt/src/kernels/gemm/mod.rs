@@ -23,7 +23,9 @@ const MIN_PAIRS_PER_EXPERT: usize = 2;
 /// Experts that the sort has blocks for.
 const MAX_EXPERTS: usize = 4096;
 
-/// Threads that convert activations, a warp a row, and those of a block of the sort.
+/// Elements of a row that a warp converts at once.
+const CONVERTED_BY_WARP: usize = 512;
+/// Threads of a block that converts activations, and of one that sorts as well.
 const CONVERT_THREADS: u32 = 256;
 const SORT_THREADS: u32 = 1024;
 /// Blocks that convert: enough to fill any device.
@@ -105,8 +107,12 @@ fn launches(
 ) -> Vec<Launch> {
     let rows = ActivationRows::new(shape, args.input(form.n_weights()), args.scratch, buffers);
     let blocks = |threads: u32| {
-        let rows = u64::from(threads / 32);
-        u32::try_from((shape.n_rows as u64).div_ceil(rows))
+        let warps = shape
+            .padded_k()
+            .div_ceil(CONVERTED_BY_WARP)
+            .next_power_of_two();
+        let rows = (threads as usize / 32 / warps).max(1);
+        u32::try_from(shape.n_rows.div_ceil(rows))
             .unwrap_or(MAX_BLOCKS)
             .min(MAX_BLOCKS)
     };

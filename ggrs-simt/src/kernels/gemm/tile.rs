@@ -38,9 +38,19 @@ const fn tile(units: Units, columns: usize) -> Tile {
 const OF_WARPS: [Tile; 3] = [
     tile(Units::Warps, 32),
     tile(Units::Warps, 64),
-    tile(Units::Warps, 96),
+    tile(Units::Warps, 80),
 ];
+/// The largest that a format's registers leave room for comes last.
 const OF_GROUPS: [Tile; 2] = [tile(Units::Groups, 64), tile(Units::Groups, 128)];
+const OF_GROUPS_AND_LARGE_PIECES: [Tile; 2] = [tile(Units::Groups, 64), tile(Units::Groups, 96)];
+
+/// The tiles of groups for weights of a format.
+const fn of_groups(dtype: DType) -> &'static [Tile] {
+    match dtype {
+        DType::F16 | DType::BF16 | DType::Q5_K | DType::Q6_K => &OF_GROUPS_AND_LARGE_PIECES,
+        _ => &OF_GROUPS,
+    }
+}
 
 /// Formats that there are modules for.
 const FORMATS: [DType; 15] = [
@@ -63,10 +73,14 @@ const FORMATS: [DType; 15] = [
 
 impl Tile {
     /// The tile that is done first, by what a multiprocessor has to do.
-    fn best(facts: &Facts, tasks: impl Fn(Self) -> usize) -> Self {
+    fn best(dtype: DType, facts: &Facts, tasks: impl Fn(Self) -> usize) -> Self {
         let multiprocessors = (facts.n_multiprocessors as usize).max(1);
         let has_groups = facts.arch == "sm_90a" && !facts.is_simulated;
-        let candidates: &[Self] = if has_groups { &OF_GROUPS } else { &OF_WARPS };
+        let candidates: &[Self] = if has_groups {
+            of_groups(dtype)
+        } else {
+            &OF_WARPS
+        };
         let cost = |tile: &Self| {
             let rounds = tasks(*tile).div_ceil(multiprocessors);
             rounds.saturating_mul(tile.columns + DECODING)
@@ -80,14 +94,14 @@ impl Tile {
 
     /// For all activations with the same weights.
     pub(super) fn dense(shape: &Shape, facts: &Facts) -> Self {
-        Self::best(facts, |tile| {
+        Self::best(shape.dtype, facts, |tile| {
             tile.row_tiles(shape) * shape.n_results.div_ceil(tile.columns)
         })
     }
 
     /// For experts: as if each had the same number of pairs, and some that are left over.
     pub(super) fn grouped(shape: &Shape, experts: usize, facts: &Facts) -> Self {
-        Self::best(facts, |tile| {
+        Self::best(shape.dtype, facts, |tile| {
             let left_over = experts.saturating_mul(tile.columns / 2);
             let columns = (shape.n_results + left_over) / tile.columns;
             tile.row_tiles(shape).saturating_mul(columns.max(experts))
@@ -138,8 +152,9 @@ impl Tile {
 
 /// A module for each format and tile.
 pub(super) fn modules() -> Vec<ModuleKey> {
-    let tiles = OF_WARPS.into_iter().chain(OF_GROUPS);
-    tiles
-        .flat_map(|tile| FORMATS.map(|dtype| tile.module(dtype)))
+    let tiles = |dtype| OF_WARPS.iter().chain(of_groups(dtype));
+    FORMATS
+        .into_iter()
+        .flat_map(|dtype| tiles(dtype).map(move |tile| tile.module(dtype)))
         .collect()
 }

@@ -10,7 +10,7 @@ const FILE: &str = "product_generic";
 const THREADS: u32 = 256;
 /// Rows of weights that a warp has, and activations that it multiplies at once.
 const ROWS: u32 = 2;
-const TOKENS: u64 = 8;
+const TOKENS: u64 = 5;
 
 /// The kernel for any product, after the last of the faster ones has refused it.
 pub(crate) fn product(form: Form, request: &Request<'_>, last: &Refusal) -> Choice {
