@@ -65,12 +65,23 @@ pub fn cuda() -> Option<Target> {
 /// If the simulator does not build.
 pub fn simulator(warp: u32) -> Option<&'static CudaBackend> {
     static BACKEND: OnceLock<Option<CudaBackend>> = OnceLock::new();
-    let backend = BACKEND.get_or_init(|| {
+    let backend = BACKEND.get_or_init(|| Some(CudaBackend::in_folder(simulator_folder(warp)?)));
+    backend.as_ref()
+}
+
+/// Where the simulator with warps of this width is, built now if it has to be; `None`, told on the terminal, where no C++
+/// compiler builds it.
+///
+/// # Panics
+/// If it does not build.
+pub fn simulator_folder(warp: u32) -> Option<&'static Path> {
+    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
         let compiler = std::env::var("CXX").unwrap_or_else(|_| "g++".to_owned());
         let has_compiler = Command::new(compiler).arg("--version").output().is_ok();
-        available("simulator", has_compiler).then(|| CudaBackend::in_folder(build(warp)))
+        available("simulator", has_compiler).then(|| build(warp))
     });
-    backend.as_ref()
+    folder.as_deref()
 }
 
 /// One device of the simulator.

@@ -15,3 +15,5 @@ mod files;
 mod measuring;
 mod plan;
 mod process;
+#[cfg(feature = "cuda")]
+mod simulated;

@@ -103,7 +103,7 @@ impl<'a> Walk<'a> {
             .is_some_and(|d| d.dtype == DType::F32 && d.is_contiguous())
     }
 
-    /// The kernel that runs a step on its own.
+    /// The kernel that runs a step on its own, if a stage can have it: stages have no counters.
     pub(crate) fn choice(&self, step: usize) -> Option<Choice> {
         let graph = self.request.graph;
         let node = graph.node(*self.request.nodes.get(step)?);
@@ -122,6 +122,7 @@ impl<'a> Walk<'a> {
             group: None,
         })
         .ok()
+        .filter(|choice| choice.n_counters() == 0)
     }
 
     /// The dtype of operand `i` of a step if it is a weight in planes.

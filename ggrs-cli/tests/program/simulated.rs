@@ -1,0 +1,54 @@
+//! CUDA devices without one: the program on the simulator, as a user would run it on GPUs, and with what goes wrong there.
+
+use ggrs_tests::gpu::simulator_folder;
+
+use crate::process::{Run, program, run};
+
+/// The program with the simulator as its CUDA driver and compiler, and more of the environment; `None` where no C++
+/// compiler builds the simulator.
+fn simulated(environment: &[(&str, &str)], args: &[&str]) -> Option<Run> {
+    let folder = simulator_folder(32)?;
+    let mut command = program();
+    command
+        .env("GGRS_CUDA_DIR", folder)
+        .env("GGRS_NVRTC_DIR", folder);
+    command.envs(environment.iter().copied()).args(args);
+    Some(run(command, b""))
+}
+
+#[test]
+fn devices_are_listed_and_answer() {
+    let Some(listed) = simulated(&[("GGRS_SIM_DEVICES", "3")], &["devices"]) else {
+        return;
+    };
+    for name in ["cuda:0: GGRS simulator", "cuda:1", "cuda:2"] {
+        assert!(listed.stdout.contains(name), "{}", listed.stdout);
+    }
+    let question = "What is 17 + 25?";
+    for placement in [
+        &["--devices", "cuda:0"][..],
+        &["--devices", "cuda:0,cuda:1", "--split", "tensor"],
+        &["--devices", "cuda:0,cuda:1", "--split", "layer"],
+    ] {
+        let args = [&["run"], placement, &[question]].concat();
+        let answered = simulated(&[], &args).expect("it was there").succeeded();
+        assert_eq!(answered.stdout.trim(), "17 + 25 = 42.");
+    }
+}
+
+#[test]
+fn memory_that_is_not_there_and_kernels_that_fail_are_said() {
+    let run = ["run", "--devices", "cuda:0", "hi"];
+    let Some(no_memory) = simulated(&[("GGRS_SIM_MEMORY", "6000000")], &run) else {
+        return;
+    };
+    no_memory.failed(1, &["out of memory: weight", "are free"]);
+    // The simulator says which kernel before the program does.
+    let failed = simulated(&[("GGRS_SIM_FAULT", "launch:40")], &run).expect("it was there");
+    assert_eq!(failed.status, 1);
+    assert!(
+        failed.stderr.contains("cuda:0 was lost"),
+        "{}",
+        failed.stderr
+    );
+}
