@@ -9,26 +9,7 @@ use ggrs_core::device::{Backend, Device, Registry};
 use ggrs_cpu::CpuBackend;
 use ggrs_cuda::CudaBackend;
 
-use crate::conformance::{Target, Unsupported, available};
-
-/// Collectives of several members are for a meta device, which runs them between its members.
-pub const UNSUPPORTED: &[Unsupported] = &[
-    Unsupported {
-        stem: "all_reduce",
-        row: "Exchange { kind: AllReduce, members: 2, shape: [3, 4] }",
-        reason: "several members are a meta device's business",
-    },
-    Unsupported {
-        stem: "all_gather",
-        row: "Exchange { kind: AllGather { axis: 1 }, members: 2, shape: [3, 4] }",
-        reason: "several members are a meta device's business",
-    },
-    Unsupported {
-        stem: "reduce_scatter",
-        row: "Exchange { kind: ReduceScatter { axis: 1 }, members: 2, shape: [3, 4] }",
-        reason: "several members are a meta device's business",
-    },
-];
+use crate::conformance::{Target, available};
 
 /// The device that `GGRS_TEST_DEVICE` names, for tests that run on any one device; the CPU without it.
 ///

@@ -10,26 +10,7 @@ use ggrs_core::device::{Backend, DeviceName};
 use ggrs_cpu::isa::Isa;
 use ggrs_cpu::{CpuBackend, CpuOptions};
 use ggrs_tests::conformance;
-use ggrs_tests::conformance::{Target, Unsupported, available};
-
-/// Collectives of several members are for a meta device, which runs them between its members.
-const UNSUPPORTED: &[Unsupported] = &[
-    Unsupported {
-        stem: "all_reduce",
-        row: "Exchange { kind: AllReduce, members: 2, shape: [3, 4] }",
-        reason: "several members are a meta device's business",
-    },
-    Unsupported {
-        stem: "all_gather",
-        row: "Exchange { kind: AllGather { axis: 1 }, members: 2, shape: [3, 4] }",
-        reason: "several members are a meta device's business",
-    },
-    Unsupported {
-        stem: "reduce_scatter",
-        row: "Exchange { kind: ReduceScatter { axis: 1 }, members: 2, shape: [3, 4] }",
-        reason: "several members are a meta device's business",
-    },
-];
+use ggrs_tests::conformance::{ONE_DEVICE, Target, available};
 
 /// The CPU at a level, with one, two and three threads.
 fn cpu(isa: Isa) -> Option<Target> {
@@ -55,20 +36,20 @@ fn cpu(isa: Isa) -> Option<Target> {
 
 mod scalar {
     use super::*;
-    conformance!(|| cpu(Isa::Scalar), unsupported: UNSUPPORTED);
+    conformance!(|| cpu(Isa::Scalar), unsupported: ONE_DEVICE);
 }
 
 mod avx2 {
     use super::*;
-    conformance!(|| cpu(Isa::Avx2), unsupported: UNSUPPORTED);
+    conformance!(|| cpu(Isa::Avx2), unsupported: ONE_DEVICE);
 }
 
 mod avx512 {
     use super::*;
-    conformance!(|| cpu(Isa::Avx512), unsupported: UNSUPPORTED);
+    conformance!(|| cpu(Isa::Avx512), unsupported: ONE_DEVICE);
 }
 
 mod amx {
     use super::*;
-    conformance!(|| cpu(Isa::Amx), unsupported: UNSUPPORTED);
+    conformance!(|| cpu(Isa::Amx), unsupported: ONE_DEVICE);
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, reason = "tests")]
 
 use ggrs_tests::conformance;
-use ggrs_tests::gpu::{UNSUPPORTED, cuda};
+use ggrs_tests::conformance::ONE_DEVICE;
+use ggrs_tests::gpu::cuda;
 
-conformance!(cuda, unsupported: UNSUPPORTED);
+conformance!(cuda, unsupported: ONE_DEVICE);

@@ -3,6 +3,7 @@
 //! Without a C++ compiler it is told on the terminal; `GGRS_REQUIRE=simulator` makes that a failure.
 
 use ggrs_tests::conformance;
-use ggrs_tests::gpu::{UNSUPPORTED, simulated};
+use ggrs_tests::conformance::ONE_DEVICE;
+use ggrs_tests::gpu::simulated;
 
-conformance!(|| simulated(64), unsupported: UNSUPPORTED);
+conformance!(|| simulated(64), unsupported: ONE_DEVICE);

@@ -8,5 +8,5 @@ mod trial;
 
 pub use judge::{Complaint, judge};
 pub use stems::all_stems;
-pub use suite::{Target, Unsupported, available, check_stem};
+pub use suite::{ONE_DEVICE, Target, Unsupported, available, check_stem};
 pub use trial::{Trial, outputs, try_problem};

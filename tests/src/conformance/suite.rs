@@ -35,6 +35,25 @@ pub struct Unsupported {
     pub reason: &'static str,
 }
 
+/// What one device has no kernel for: collectives of several members, which are for a meta device, which runs them between its members.
+pub const ONE_DEVICE: &[Unsupported] = &[
+    Unsupported {
+        stem: "all_reduce",
+        row: "Exchange { kind: AllReduce, members: 2, shape: [3, 4] }",
+        reason: "several members are a meta device's business",
+    },
+    Unsupported {
+        stem: "all_gather",
+        row: "Exchange { kind: AllGather { axis: 1 }, members: 2, shape: [3, 4] }",
+        reason: "several members are a meta device's business",
+    },
+    Unsupported {
+        stem: "reduce_scatter",
+        row: "Exchange { kind: ReduceScatter { axis: 1 }, members: 2, shape: [3, 4] }",
+        reason: "several members are a meta device's business",
+    },
+];
+
 /// Says on the terminal that hardware is missing, or fails if `GGRS_REQUIRE`, a list with commas, names it.
 ///
 /// # Panics
@@ -162,7 +181,7 @@ fn check_random(
 
 /// Makes a test for every op, and one that no op is forgotten.
 ///
-/// `conformance!(|| cpu(Isa::Scalar), unsupported: UNSUPPORTED)` inside a module: the first is a function or closure that
+/// `conformance!(|| cpu(Isa::Scalar), unsupported: ONE_DEVICE)` inside a module: the first is a function or closure that
 /// gives `Option<Target>`, `None` where the hardware is missing.
 #[macro_export]
 macro_rules! conformance {
