@@ -98,15 +98,11 @@ impl SimtExecutable {
             }
             n_counted += work.n_counters();
             kernels.push((work.name(), start..launches.len()));
-            for (i, step) in steps.iter_mut().enumerate() {
-                if work.steps().contains(&i) {
-                    let start = if i == work.steps().start {
-                        start
-                    } else {
-                        launches.len()
-                    };
-                    *step = Some(start..launches.len());
-                }
+            // The first step stands for all that run with it.
+            let end = launches.len();
+            let own = steps.get_mut(work.steps()).into_iter().flatten();
+            for (step, start) in own.zip(std::iter::once(start).chain(std::iter::repeat(end))) {
+                *step = Some(start..end);
             }
         }
         Ok(Self {

@@ -89,7 +89,7 @@ impl Library {
             .compile(&key.to_string(), &text, &key.defines, arch)
             .map_err(|e| self.error(key, e))?;
         let took_ms = start.elapsed().as_millis();
-        tracing::debug!(module = %key, arch, took_ms, "kernel compiled");
+        tracing::info!(module = %key, arch, took_ms, "kernel compiled");
         self.cache.write(&name, &compiled.image);
         Ok(compiled.image)
     }
