@@ -71,3 +71,31 @@ pub(super) fn liveness(graph: &Graph, steps: &[NodeId], fusions: &[Fusion]) -> V
     }
     live
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Route;
+
+    #[test]
+    fn lives_last_through_the_fusions_that_they_touch() {
+        let fusion = |steps| Fusion {
+            steps,
+            route: Route::outside("together", "a test"),
+        };
+        let fusions = [fusion(2..5), fusion(7..9)];
+        let life = |first, last| Live { first, last };
+        for (alone, fused) in [
+            (life(0, 1), life(0, 1)),
+            // Read last at the first of the steps, written first at the last of them.
+            (life(0, 2), life(0, 4)),
+            (life(4, 6), life(2, 6)),
+            (life(3, 3), life(2, 4)),
+            (life(1, 8), life(1, 8)),
+            (life(4, 7), life(2, 8)),
+            (life(5, 6), life(5, 6)),
+        ] {
+            assert_eq!(alone.through(&fusions), fused);
+        }
+    }
+}
