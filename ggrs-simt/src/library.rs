@@ -50,11 +50,7 @@ impl Library {
     pub(crate) fn function(&self, launch: &Launch) -> Result<Function, DeviceError> {
         let mut all = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if !all.contains_key(&launch.module) {
-            let image = self.image(&launch.module)?;
-            let module = self
-                .driver
-                .load(&image)
-                .map_err(|e| self.error(&launch.module, e))?;
+            let module = self.load(&launch.module)?;
             let functions = HashMap::new();
             all.insert(launch.module.clone(), Loaded { module, functions });
         }
@@ -71,18 +67,38 @@ impl Library {
         Ok(function)
     }
 
-    /// A module's machine code: part of the program, on disk, or made now.
-    fn image(&self, key: &ModuleKey) -> Result<Vec<u8>, DeviceError> {
-        let text = source(key.file).ok_or_else(|| self.error(key, "there is no such file"))?;
+    /// Loads a module. What was on disk and cannot be loaded is made anew.
+    fn load(&self, key: &ModuleKey) -> Result<Module, DeviceError> {
+        let load = |image: &[u8]| self.driver.load(image).map_err(|e| self.error(key, e));
+        if let Some(image) = self.kept(key)? {
+            match load(&image) {
+                Ok(module) => return Ok(module),
+                Err(error) => tracing::info!(%error, "what was kept is made anew"),
+            }
+        }
+        load(&self.made(key)?)
+    }
+
+    fn text(&self, key: &ModuleKey) -> Result<String, DeviceError> {
+        source(key.file).ok_or_else(|| self.error(key, "there is no such file"))
+    }
+
+    /// A module's machine code if it is part of the program or on disk.
+    fn kept(&self, key: &ModuleKey) -> Result<Option<Vec<u8>>, DeviceError> {
+        let text = self.text(key)?;
+        let facts = self.driver.facts();
+        let embedded = pack::embedded(key, &text, &facts.arch);
+        if let Some(image) = embedded.filter(|_| !facts.is_simulated) {
+            return Ok(Some(image.to_vec()));
+        }
+        let name = DiskCache::name(key, &text, &facts.arch, &self.compiler.version());
+        Ok(self.cache.read(&name))
+    }
+
+    /// A module's machine code, compiled now and kept on disk.
+    fn made(&self, key: &ModuleKey) -> Result<Vec<u8>, DeviceError> {
+        let text = self.text(key)?;
         let arch = &self.driver.facts().arch;
-        let embedded = pack::embedded(key, &text, arch);
-        if let Some(image) = embedded.filter(|_| !self.driver.facts().is_simulated) {
-            return Ok(image.to_vec());
-        }
-        let name = DiskCache::name(key, &text, arch, &self.compiler.version());
-        if let Some(image) = self.cache.read(&name) {
-            return Ok(image);
-        }
         let start = Instant::now();
         let compiled = self
             .compiler
@@ -90,6 +106,7 @@ impl Library {
             .map_err(|e| self.error(key, e))?;
         let took_ms = start.elapsed().as_millis();
         tracing::info!(module = %key, arch, took_ms, "kernel compiled");
+        let name = DiskCache::name(key, &text, arch, &self.compiler.version());
         self.cache.write(&name, &compiled.image);
         Ok(compiled.image)
     }
