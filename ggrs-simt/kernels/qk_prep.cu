@@ -1,7 +1,7 @@
 // What happens to queries, keys and values between their products and attention, in one launch: per-head RMS norm and
 // rotation of queries and keys (pairs i and i + D/2), keys and values written to a paged cache.
 
-#include "rope_angle.cuh"
+#include "turns.cuh"
 
 #define MAX_PAIRS 128
 
@@ -21,7 +21,8 @@ struct QkPrep {
     FaultCell bad_position[2];
     FaultCell bad_slot[2];
     FaultCell bad_page[2];
-    double frequency[MAX_PAIRS];
+    // Turns per position of each pair, in 2^-64.
+    u64 turns[MAX_PAIRS];
     float eps;
     i32 n_tokens;
     i32 n_heads;
@@ -91,8 +92,8 @@ KERNEL(qk_prep, QkPrep, 128, 4) {
     i32 dtype = is_key ? p.cache_dtype : F32;
     i32 half = p.width / 2, position = p.positions[token];
     for (int i = LANE; i < half; i += WARP) {
-        float cosine, sine;
-        rope_angle((double)position * p.frequency[i], cosine, sine);
+        float sine, cosine;
+        sine_and_cosine((u64)position * p.turns[i], sine, cosine);
         float a = factor * x[i] * weight[i], b = factor * x[i + half] * weight[i + half];
         store_float(out, dtype, at + i, a * cosine - b * sine);
         store_float(out, dtype, at + i + half, a * sine + b * cosine);

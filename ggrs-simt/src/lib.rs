@@ -23,6 +23,7 @@ mod queue;
 mod routes;
 mod source;
 mod stages;
+mod turns;
 mod weights;
 mod work;
 

@@ -55,7 +55,6 @@ sources! {
     "reduce.cu",
     "repack.cu",
     "rope.cu",
-    "rope_angle.cuh",
     "router.cu",
     "sample.cu",
     "sample.cuh",

@@ -16,7 +16,6 @@ pub(crate) mod product;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod rope;
-mod rope_angles;
 pub(crate) mod sample;
 pub(crate) mod select;
 pub(crate) mod softmax;

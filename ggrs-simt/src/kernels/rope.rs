@@ -1,12 +1,12 @@
 //! Rotary position embedding: a thread turns one pair of several heads, so that an angle is computed once for them.
 
 use bytemuck::{Pod, Zeroable};
-use ggrs_core::ops::{Rope, RopeMode};
+use ggrs_core::ops::{Rope, RopeMode, RopePair};
 use ggrs_core::{DType, Unsupported};
 
 use super::axes::{Axes, Divisor, THREADS, Walk, strides};
-use super::rope_angles::{Pair, pairs};
 use crate::kernel::{Args, Choice, Launch, ModuleKey, Request};
+use crate::turns::{turns, wrapped};
 
 /// Pairs of one launch: `MAX_PAIRS` of `rope.cu`.
 const MAX_PAIRS: usize = 256;
@@ -52,7 +52,7 @@ const MAX_BLOCKS_DEEP: u32 = 65_535;
 
 /// An op without its tensors.
 struct Turning {
-    pairs: Vec<Pair>,
+    pairs: Vec<RopePair>,
     magnitude: f32,
     is_adjacent: bool,
     has_factors: bool,
@@ -61,10 +61,9 @@ struct Turning {
 
 /// Rotates the first `n_rot` elements of every head by its token's position.
 pub(crate) fn rope(op: &Rope, request: &Request<'_>) -> Result<Choice, Unsupported> {
-    let (pairs, magnitude) = pairs(op);
     let turning = Turning {
-        pairs,
-        magnitude,
+        pairs: op.pairs().collect(),
+        magnitude: op.magnitude() as f32,
         is_adjacent: op.mode == RopeMode::Normal,
         has_factors: op.factors,
         n_multiprocessors: request.facts.n_multiprocessors,
@@ -122,12 +121,12 @@ impl Turning {
                 params.factors = args.input(2).data;
             }
             let to = params.turns.iter_mut().zip(&mut params.rows);
-            for ((turns, row), pair) in to.zip(pairs) {
+            for ((turn, row), pair) in to.zip(pairs) {
                 *row = pair.row;
-                *turns = if self.has_factors {
-                    pair.turns.to_bits()
+                *turn = if self.has_factors {
+                    turns(*pair).to_bits()
                 } else {
-                    pair.wrapped()
+                    wrapped(*pair)
                 };
             }
             let kernel = if x.dtype == DType::F32 as i32 {

@@ -8,6 +8,7 @@ use ggrs_core::ops::{Op, Rope, RopeMode, Yarn};
 use super::{Stage, StageArgs, Walk};
 use crate::kernel::{Args, FaultKind, Launch, ModuleKey};
 use crate::params::{FaultCell, dtype_number};
+use crate::turns::wrapped;
 
 /// Pairs of a head at most.
 const MAX_PAIRS: usize = 128;
@@ -30,7 +31,7 @@ struct QkPrep {
     bad_position: [FaultCell; 2],
     bad_slot: [FaultCell; 2],
     bad_page: [FaultCell; 2],
-    frequency: [f64; MAX_PAIRS],
+    turns: [u64; MAX_PAIRS],
     eps: f32,
     n_tokens: i32,
     n_heads: i32,
@@ -112,7 +113,7 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
     }
     let whole = |n: usize| i32::try_from(n).ok();
     let params = QkPrep {
-        frequency: frequencies(rope),
+        turns: turns_of(rope),
         eps: norm.eps.0,
         n_tokens: whole(n_tokens)?,
         n_heads: whole(n_heads)?,
@@ -160,11 +161,13 @@ fn is_simple(rope: &Rope) -> bool {
     rope.mode == RopeMode::Neox && !rope.factors && rope.yarn == Yarn::default()
 }
 
-/// The angle of each pair at position 1.
-fn frequencies(rope: &Rope) -> [f64; MAX_PAIRS] {
-    let n = rope.n_rot.max(1) as f64;
-    let exponent = |i: usize| -2.0 * i as f64 / n;
-    std::array::from_fn(|i| f64::from(rope.base.0).powf(exponent(i)))
+/// Turns per position of each pair.
+fn turns_of(rope: &Rope) -> [u64; MAX_PAIRS] {
+    let mut turns = [0; MAX_PAIRS];
+    for (turn, pair) in turns.iter_mut().zip(rope.pairs()) {
+        *turn = wrapped(pair);
+    }
+    turns
 }
 
 fn place(
