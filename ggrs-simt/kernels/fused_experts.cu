@@ -78,8 +78,8 @@ KERNEL(experts_up, ExpertsUp, UP_THREADS, 2) {
     }
 }
 
-// `ExpertsDown` of kernels/fused.rs. `hidden` has a row for each pair; `factors` are F32 `[tokens, n_used]`; `residual`
-// and `out` F32 `[tokens, m]`, one row behind the other; there may be no residual.
+// `ExpertsDown` of kernels/fused.rs. `hidden` has a row for each pair; `factors` are F32 `[tokens, n_used]`, `out`
+// F32 `[tokens, m]`, one row behind the other.
 struct ExpertsDown {
     Planes weights;
     i64 row_pitch;
@@ -89,7 +89,6 @@ struct ExpertsDown {
     const float* factors;
     i64 factor_token_pitch;
     i64 factor_choice_pitch;
-    const float* residual;
     float* out;
     i32 m;
     // `1 << lane_bits` threads have a row of one expert together, `1 << expert_bits` such groups share the experts.
@@ -97,7 +96,7 @@ struct ExpertsDown {
     i32 expert_bits;
     i32 pad;
 };
-static_assert(sizeof(ExpertsDown) == 200, "ExpertsDown of kernels/fused.rs");
+static_assert(sizeof(ExpertsDown) == 192, "ExpertsDown of kernels/fused.rs");
 
 #define DOWN_THREADS 128
 
@@ -126,6 +125,5 @@ KERNEL(experts_down, ExpertsDown, DOWN_THREADS, 8) {
     }
     sum_lanes<1, 1>(total, all, space);
     if ((threadIdx.x & (all - 1)) != 0 || row >= p.m) return;
-    i64 to = (i64)token * p.m + row;
-    p.out[to] = p.residual ? total[0][0] + p.residual[to] : total[0][0];
+    p.out[(i64)token * p.m + row] = total[0][0];
 }

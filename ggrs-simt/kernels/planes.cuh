@@ -13,4 +13,3 @@ static_assert(sizeof(Planes) == 48, "Planes of planes.rs");
 DEVICE const u8* plane(const Planes& p, int i, i64 block) { return p.start[i] + block * p.pitch[i]; }
 // Fields of tensors in the file's layout lie at odd addresses.
 DEVICE u16 u16_at(const u8* at) { return (u16)(at[0] | at[1] << 8); }
-DEVICE u32 u32_at(const u8* at) { return (u32)at[0] | (u32)at[1] << 8 | (u32)at[2] << 16 | (u32)at[3] << 24; }

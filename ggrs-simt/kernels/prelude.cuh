@@ -110,7 +110,6 @@ struct View {
 static_assert(sizeof(View) == 72, "View of params.rs");
 
 DEVICE i64 view_rows(const View& v) { return (i64)v.size[0] * v.size[1] * v.size[2] * v.size[3]; }
-DEVICE i64 view_elems(const View& v) { return view_rows(v) * v.size[4]; }
 
 // Offset in elements of row `row` (all axes but the last, flattened).
 DEVICE i64 row_offset(const View& v, i64 row) {
@@ -118,25 +117,6 @@ DEVICE i64 row_offset(const View& v, i64 row) {
     for (int axis = 3; axis >= 0; axis--) {
         at += row % v.size[axis] * v.stride[axis];
         row /= v.size[axis];
-    }
-    return at;
-}
-// Offset in elements of element `i` in row-major order.
-DEVICE i64 elem_offset(const View& v, i64 i) {
-    i64 at = 0;
-    for (int axis = 4; axis >= 0; axis--) {
-        at += i % v.size[axis] * v.stride[axis];
-        i /= v.size[axis];
-    }
-    return at;
-}
-// The same with axes of size 1 repeated against the shape of `out`.
-DEVICE i64 broadcast_offset(const View& v, const View& out, i64 i) {
-    i64 at = 0;
-    for (int axis = 4; axis >= 0; axis--) {
-        i64 k = i % out.size[axis];
-        if (v.size[axis] != 1) at += k * v.stride[axis];
-        i /= out.size[axis];
     }
     return at;
 }

@@ -26,7 +26,6 @@ pub(crate) struct Context {
     pub(crate) name: String,
     pub(crate) driver: Arc<dyn Driver>,
     pub(crate) library: Library,
-    stream: Stream,
     held: AtomicU64,
     gate: Mutex<Gate>,
     /// What large uploads keep between two of them.
@@ -69,7 +68,6 @@ impl Context {
             name,
             driver,
             library,
-            stream,
             held: AtomicU64::new(0),
             gate: Mutex::new(Gate {
                 stream,
@@ -264,9 +262,9 @@ impl Drop for Context {
     fn drop(&mut self) {
         self.end_loading();
         let gate = self.gate.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let _ = self.driver.synchronize(self.stream);
+        let _ = self.driver.synchronize(gate.stream);
         self.driver.free_pinned(gate.staging);
-        self.driver.destroy_stream(self.stream);
+        self.driver.destroy_stream(gate.stream);
     }
 }
 

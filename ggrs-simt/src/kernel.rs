@@ -8,8 +8,7 @@ use std::borrow::Cow;
 
 use bytemuck::Pod;
 use ggrs_core::device::{Route, RouteRequest, WeightForm};
-use ggrs_core::error::{Refusal, RefusalReason};
-use ggrs_core::{DType, TensorDesc, Unsupported};
+use ggrs_core::{DType, TensorDesc};
 use smallvec::SmallVec;
 
 use crate::driver::{DevicePtr, Facts, Geometry};
@@ -241,7 +240,7 @@ pub(crate) struct Operand<'a> {
     pub(crate) desc: &'a TensorDesc,
     /// Where its storage starts.
     pub(crate) storage: DevicePtr,
-    /// Bytes of the storage as it is kept.
+    /// Elements of the whole weight, if it is in planes.
     pub(crate) storage_elems: usize,
     /// Is the storage in planes?
     pub(crate) is_packed: bool,
@@ -292,12 +291,5 @@ fn view(operands: &[Operand<'_>], i: usize) -> View {
     match operands.get(i) {
         Some(o) => View::new(o.storage, o.desc),
         None => View::new(DevicePtr(0), &TensorDesc::new(DType::F32, [0])),
-    }
-}
-
-/// The refusal of an op's only kernel.
-pub(crate) fn refuse(kernel: &'static str, reason: RefusalReason) -> Unsupported {
-    Unsupported {
-        candidates: vec![Refusal { kernel, reason }],
     }
 }

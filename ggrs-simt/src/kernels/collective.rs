@@ -8,7 +8,7 @@ use ggrs_core::Unsupported;
 use ggrs_core::error::RefusalReason;
 use ggrs_core::ops::{Collective, CollectiveKind, OpSpec, Share};
 
-use crate::kernel::{Args, Choice, FaultKind, Launch, ModuleKey, Request, refuse};
+use crate::kernel::{Args, Choice, FaultKind, Launch, ModuleKey, Request};
 use crate::params::FaultCell;
 use crate::peers::{MARKED, MAX_BLOCKS, MAX_MEMBERS, PeerGroup};
 
@@ -64,7 +64,7 @@ pub(crate) fn collective(op: &Collective, request: &Request<'_>) -> Result<Choic
         let name = format!("{}/copy", op.stem());
         return Ok(Choice::new(name, "one member: a copy", copy));
     }
-    let refusal = || refuse("copy", RefusalReason::Members { n: op.members });
+    let refusal = || Unsupported::one("copy", RefusalReason::Members { n: op.members });
     let group = request.group.filter(|g| g.n_members as usize == op.members);
     let group = group.ok_or_else(refusal)?;
     let choice = match op.kind {

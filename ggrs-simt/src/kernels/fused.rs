@@ -211,7 +211,6 @@ struct ExpertsDown {
     factors: u64,
     factor_token_pitch: i64,
     factor_choice_pitch: i64,
-    residual: u64,
     out: u64,
     m: i32,
     lane_bits: i32,
@@ -221,7 +220,7 @@ struct ExpertsDown {
 
 const _: () = assert!(size_of::<Experts>() == 56);
 const _: () = assert!(size_of::<ExpertsUp>() == 240);
-const _: () = assert!(size_of::<ExpertsDown>() == 200);
+const _: () = assert!(size_of::<ExpertsDown>() == 192);
 
 /// `activation(gate product) * (up product)` of the experts of `n_tokens` tokens, left in 8 bits: `hidden` has a row for
 /// each pair of a token and one of its experts, and `x` has `x_per_token` rows for each token. Gate and up are banks of
@@ -253,15 +252,13 @@ pub(crate) fn experts_up(
     launch.deep(n_tokens * experts.n_used.unsigned_abs(), 1)
 }
 
-/// The experts' second products, each times its factor, added up in the order of the choices; `residual` is added if it
-/// is there. `hidden` is what [`experts_up`] wrote, `factors` F32 `[tokens, n_used]`, `residual` and `out` F32
-/// `[tokens, m]` without gaps. Ids out of range count as experts that are not here.
+/// The experts' second products, each times its factor, added up in the order of the choices. `hidden` is what
+/// [`experts_up`] wrote, `factors` F32 `[tokens, n_used]`, `out` F32 `[tokens, m]` without gaps. Ids out of range count as experts that are not here.
 pub(crate) fn experts_down(
     down: Weights,
     experts: Experts,
     hidden: Q8,
     factors: &View,
-    residual: Option<DevicePtr>,
     out: DevicePtr,
     (n_tokens, n_multiprocessors): (u32, u32),
 ) -> Launch {
@@ -284,7 +281,6 @@ pub(crate) fn experts_down(
         factors: factors.data,
         factor_token_pitch,
         factor_choice_pitch,
-        residual: residual.map_or(0, |r| r.0),
         out: out.0,
         m: down.m.cast_signed(),
         lane_bits: lanes.trailing_zeros().cast_signed(),

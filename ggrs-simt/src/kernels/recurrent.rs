@@ -5,7 +5,7 @@ use ggrs_core::Unsupported;
 use ggrs_core::error::RefusalReason;
 use ggrs_core::ops::GatedDeltaNet;
 
-use crate::kernel::{Choice, Launch, ModuleKey, Request, refuse};
+use crate::kernel::{Choice, Launch, ModuleKey, Request};
 use crate::params::View;
 
 /// `ConvParams` of `ssm_conv.cu`.
@@ -165,7 +165,10 @@ pub(crate) fn gated_delta_net(
     if width > max {
         let what = "head width";
         let got = width;
-        return Err(refuse("shared", RefusalReason::Size { what, got, max }));
+        return Err(Unsupported::one(
+            "shared",
+            RefusalReason::Size { what, got, max },
+        ));
     }
     let reason = "rows of the states in shared memory through all tokens";
     Ok(Choice::new("gated_delta_net/shared", reason, move |args| {

@@ -167,9 +167,7 @@ impl Block {
         let out = DevicePtr(sum.output(0).data);
         let weights = Weights::of(down, 0, self.down);
         let place = (n, self.n_multiprocessors);
-        all.push(experts_down(
-            weights, experts, hidden, &factors, None, out, place,
-        ));
+        all.push(experts_down(weights, experts, hidden, &factors, out, place));
         all
     }
 }
