@@ -3,11 +3,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::thread::ScopedJoinHandle;
 
 use ggrs_core::DeviceError;
 
 use crate::context::Context;
-use crate::driver::{DevicePtr, Driver, DriverError, Event, Pinned, Stream};
+use crate::driver::{DevicePtr, Driver, DriverError, DriverFailure, Event, Pinned, Stream};
 
 /// Bytes that one thread moves at a time.
 const PART: usize = 4 << 20;
@@ -84,9 +85,19 @@ impl Bulk {
         std::thread::scope(|scope| {
             let lanes = self.lanes.iter().take(n_parts);
             let threads: Vec<_> = lanes.map(|lane| scope.spawn(|| work(lane))).collect();
-            let join = |t: std::thread::ScopedJoinHandle<'_, _>| t.join().unwrap_or(Ok(()));
+            let join = |t: ScopedJoinHandle<'_, _>| t.join().unwrap_or_else(|_| Err(panicked()));
             threads.into_iter().map(join).fold(Ok(()), Result::and)
         })
+    }
+}
+
+/// What an upload says if one of its threads did not come to an end.
+fn panicked() -> DriverError {
+    DriverError {
+        call: "upload",
+        code: 0,
+        name: "a thread panicked".to_owned(),
+        failure: DriverFailure::Other,
     }
 }
 

@@ -33,7 +33,9 @@ impl SimtQueue {
         let done = self.context.synchronize(&mut gate);
         let pending = std::mem::take(&mut self.pending);
         done?;
-        pending.iter().try_for_each(|board| board.check(&mut gate))
+        // All are looked at: what one found must not show in its next run.
+        let found = pending.iter().map(|board| board.check(&mut gate));
+        found.fold(Ok(()), Result::and)
     }
 }
 

@@ -49,14 +49,6 @@ impl Work {
         }
     }
 
-    /// How many fault cells it has.
-    pub(crate) fn n_faults(&self) -> usize {
-        match self {
-            Self::Kernel(_, choice) => choice.faults().len(),
-            Self::Stage(stage) => stage.faults.len(),
-        }
-    }
-
     /// How many counters it has.
     pub(crate) const fn n_counters(&self) -> usize {
         match self {
