@@ -37,7 +37,7 @@ pub(crate) fn dtype_number(dtype: DType) -> i32 {
 }
 
 impl View {
-    /// The view of a tensor whose storage starts at `storage`. Sizes fit: routes refuse larger ones.
+    /// The view of a tensor whose storage starts at `storage`. Axes fit: [`crate::routes::choose`] refuses longer ones.
     pub(crate) fn new(storage: DevicePtr, desc: &TensorDesc) -> Self {
         let sizes = desc.shape.sizes();
         let strides = desc.layout.strides();

@@ -1,6 +1,7 @@
 //! The one table of kernels: which family chooses the kernel of an op.
 
 use ggrs_core::Unsupported;
+use ggrs_core::error::RefusalReason;
 use ggrs_core::ops::Op;
 
 use crate::kernel::{Choice, ModuleKey, Request};
@@ -10,8 +11,9 @@ use crate::kernels::{
 };
 
 /// The kernel for an op, or every candidate with its reason. Leaves and views run nothing and have none; neither
-/// have values that cross between devices, which others move.
+/// have values that cross between devices, which others move. No kernel takes an axis that 32 bits do not count.
 pub(crate) fn choose(request: &Request<'_>) -> Result<Choice, Unsupported> {
+    refuse_long_axes(request)?;
     match request.operands.op {
         Op::Leaf(_)
         | Op::Reshape(_)
@@ -58,6 +60,21 @@ pub(crate) fn choose(request: &Request<'_>) -> Result<Choice, Unsupported> {
     }
 }
 
+fn refuse_long_axes(request: &Request<'_>) -> Result<(), Unsupported> {
+    let operands = request.operands;
+    let all = operands.inputs.iter().chain(operands.outputs);
+    let longest = all.flat_map(|desc| desc.shape.sizes()).max().unwrap_or(0);
+    let max = i32::MAX as usize;
+    if longest <= max {
+        return Ok(());
+    }
+    let (what, got) = ("an axis", longest);
+    Err(Unsupported::one(
+        operands.op.spec().stem(),
+        RefusalReason::Size { what, got, max },
+    ))
+}
+
 /// Every module that any kernel can ask for: what is compiled ahead, and checked without a device.
 pub fn modules() -> Vec<ModuleKey> {
     let families = [
@@ -83,4 +100,52 @@ pub fn modules() -> Vec<ModuleKey> {
     all.sort();
     all.dedup();
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use ggrs_core::device::{Precision, RouteRequest};
+    use ggrs_core::ops::Contiguous;
+    use ggrs_core::{DType, TensorDesc};
+
+    use super::*;
+    use crate::driver::{Facts, Platform};
+
+    fn chosen(width: usize) -> Result<Choice, Unsupported> {
+        let desc = TensorDesc::new(DType::F32, [2, width]);
+        let facts = Facts {
+            hardware: String::new(),
+            arch: "sm_80".to_owned(),
+            platform: Platform::Cuda,
+            warp: 32,
+            n_multiprocessors: 1,
+            shared_bytes: 48 << 10,
+            l2_bytes: 1 << 20,
+            memory_bytes: 1 << 30,
+            bandwidth: None,
+            has_matrix_units: false,
+            has_overlap: false,
+            is_simulated: true,
+        };
+        choose(&Request {
+            operands: &RouteRequest {
+                op: &Op::from(Contiguous),
+                inputs: &[&desc],
+                forms: &[None],
+                outputs: &[&desc],
+                precision: Precision::Exact,
+            },
+            facts: &facts,
+            group: None,
+        })
+    }
+
+    #[test]
+    fn an_axis_that_32_bits_do_not_count_is_refused() {
+        let longest = i32::MAX as usize;
+        assert!(chosen(longest).is_ok());
+        let refused = chosen(longest + 1).err().unwrap().to_string();
+        let said = "contiguous an axis is 2147483648, at most 2147483647";
+        assert!(refused.contains(said), "{refused}");
+    }
 }

@@ -29,7 +29,7 @@ pub(crate) struct Product {
 
 const _: () = assert!(size_of::<Product>() == 504);
 
-/// A size as kernels have it; routes refuse larger ones.
+/// A size as kernels have it; axes fit, since [`crate::routes::choose`] refuses longer ones.
 pub(crate) fn int(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
