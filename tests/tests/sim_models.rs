@@ -5,12 +5,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ggrs_core::DType;
 use ggrs_core::device::{Backend, Device, Precision};
 use ggrs_meta::{MetaDevice, MetaOptions};
-use ggrs_model::{LoadOptions, Logits, Model};
+use ggrs_model::gguf::GgufFile;
+use ggrs_model::{LoadOptions, Logits, Model, SessionOptions, preview};
 use ggrs_sched::Placement;
 use ggrs_tests::fixtures::Golden;
 use ggrs_tests::gpu::simulator;
@@ -29,12 +31,32 @@ fn members(n: usize) -> Option<Placement> {
     Some(Placement::from(meta))
 }
 
-fn load(golden: &Golden, placement: Placement, precision: Precision) -> Arc<Model> {
-    let options = LoadOptions {
+fn options(precision: Precision) -> LoadOptions {
+    LoadOptions {
         precision,
         ..LoadOptions::default()
-    };
+    }
+}
+
+fn load(golden: &Golden, placement: Placement, precision: Precision) -> Arc<Model> {
+    let options = options(precision);
     Model::load(&golden.gguf_path, placement, options, &mut |_, _| {}).unwrap()
+}
+
+/// The kernels of a step of one token, of every device and member.
+fn kernels(golden: &Golden, placement: &Placement, precision: Precision) -> BTreeSet<String> {
+    let file = GgufFile::open(&golden.gguf_path).unwrap();
+    let session = SessionOptions::default();
+    let plan = preview(&file, placement, &options(precision), &session, 1).unwrap();
+    let parts = plan.parts.iter().map(|part| &part.plan);
+    let all = parts.flat_map(|plan| plan.members.iter().chain([plan]));
+    let steps = all.flat_map(|plan| &plan.steps);
+    steps.map(|s| s.route.kernel.to_string()).collect()
+}
+
+/// Does a kernel's name begin so?
+fn is_there(kernels: &BTreeSet<String>, start: &str) -> bool {
+    kernels.iter().any(|k| k.starts_with(start))
 }
 
 /// The median NMSE of the stored rows of the first prompts.
@@ -108,8 +130,15 @@ fn steps_of_one_token_run_as_stages_and_write_what_one_device_writes() {
         let model = load(&golden, placement, precision);
         run(&mut open(&model, 64, DType::F32), &prompt, 8).1
     };
-    let expected = write(Placement::from(Arc::clone(&one[0])), Precision::Exact);
-    let fast = write(Placement::from(Arc::clone(&one[0])), Precision::Fast);
-    assert_eq!(fast, expected);
-    assert_eq!(write(members(2).unwrap(), Precision::Exact), expected);
+    let one = Placement::from(Arc::clone(&one[0]));
+    let expected = write(one.clone(), Precision::Exact);
+    let fast = kernels(&golden, &one, Precision::Fast);
+    for stage in ["norm_products/", "qk_prep", "experts/"] {
+        assert!(is_there(&fast, stage), "no {stage} in {fast:?}");
+    }
+    assert_eq!(write(one, Precision::Fast), expected);
+    let two = members(2).unwrap();
+    let split = kernels(&golden, &two, Precision::Exact);
+    assert!(is_there(&split, "all_reduce/peers"), "{split:?}");
+    assert_eq!(write(two, Precision::Exact), expected);
 }
