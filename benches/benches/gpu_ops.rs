@@ -14,30 +14,15 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use ggrs_benches::problems::{Attend, Experts, Linear, Norm, Route};
-use ggrs_benches::{GpuRoof, GpuTimed, time_on_gpu};
+use ggrs_benches::{Case, GpuRoof, GpuTimed, time_on_gpu};
 use ggrs_core::DType;
 use ggrs_core::device::{Backend, Device};
 use ggrs_cuda::CudaBackend;
-use ggrs_tests::problem::Problem;
-
-struct Case {
-    name: String,
-    small: Box<dyn Problem>,
-    large: Box<dyn Problem>,
-}
-
-fn case(name: String, small: impl Problem + 'static, large: impl Problem + 'static) -> Case {
-    Case {
-        name,
-        small: Box::new(small),
-        large: Box::new(large),
-    }
-}
 
 /// Dense products: projections of one token and of a prefill, and the head.
-fn linears(all: &mut Vec<Case>) {
+fn linears() -> Vec<Case> {
     let formats = DType::ALL.into_iter();
+    let mut all = Vec::new();
     for dtype in formats.filter(|d| d.is_float() || d.is_block()) {
         let mut shapes = vec![(4096, 2048, 1)];
         if matches!(
@@ -57,87 +42,27 @@ fn linears(all: &mut Vec<Case>) {
         if dtype == DType::F32 {
             shapes = vec![(128, 2048, 1), (128, 2048, 4096)];
         }
-        for (m, k, n) in shapes {
-            let format = dtype.name().to_lowercase();
-            let small = Linear {
-                dtype,
-                m: 96,
-                k: 512,
-                n: n.min(40),
-            };
-            let large = Linear { dtype, m, k, n };
-            all.push(case(format!("matmul/{format}/{m}x{k},n{n}"), small, large));
-        }
+        let case = |(m, k, n)| Case::linear(dtype, m, k, n);
+        all.extend(shapes.into_iter().map(case));
     }
-}
-
-/// Expert banks.
-fn experts(all: &mut Vec<Case>) {
-    for dtype in [DType::Q4_K, DType::Q6_K, DType::Q8_0] {
-        for (n, m, k, gated) in [
-            (1, 768, 2048, true),
-            (1, 2048, 768, false),
-            (512, 768, 2048, true),
-            (512, 2048, 768, false),
-            (4096, 768, 2048, true),
-            (4096, 2048, 768, false),
-        ] {
-            let bank = |n_experts, n_used, m, k, n| Experts {
-                dtype,
-                n_experts,
-                n_used,
-                m,
-                k,
-                n,
-                gated,
-            };
-            let format = dtype.name().to_lowercase();
-            let op = if gated { "matmul_id_glu" } else { "matmul_id" };
-            all.push(case(
-                format!("{op}/{format}/e128x8,{m}x{k},n{n}"),
-                bank(8, 2, 64, 256, n.min(40)),
-                bank(128, 8, m, k, n),
-            ));
-        }
-    }
+    all
 }
 
 fn cases() -> Vec<Case> {
-    let mut all = Vec::new();
-    linears(&mut all);
-    experts(&mut all);
+    let mut all = linears();
+    for dtype in [DType::Q4_K, DType::Q6_K, DType::Q8_0] {
+        for n in [1, 512, 4096] {
+            all.push(Case::experts(dtype, 128, (768, 2048, n), true));
+            all.push(Case::experts(dtype, 128, (2048, 768, n), false));
+        }
+    }
     for dtype in [DType::F16, DType::Q8_0] {
         for (n, kv) in [(1, 128), (1, 4096), (1, 16_384), (512, 512), (4096, 4096)] {
-            let attend = |n, kv| Attend {
-                dtype,
-                n,
-                kv,
-                n_heads: 32,
-                n_kv_heads: 4,
-                width: 128,
-            };
-            let format = dtype.name().to_lowercase();
-            let name = format!("attention/{format}/h32x4,d128,n{n},kv{kv}");
-            all.push(case(name, attend(n.min(20), 100), attend(n, kv)));
+            all.push(Case::attention(dtype, n, kv));
         }
     }
     for n in [1, 512, 4096] {
-        let norm = |n| Norm { n, width: 2048 };
-        all.push(case(
-            format!("rms_norm/f32/n{n}x2048"),
-            norm(n.min(5)),
-            norm(n),
-        ));
-        let route = |n| Route {
-            n,
-            n_experts: 128,
-            n_used: 8,
-        };
-        all.push(case(
-            format!("route_experts/f32/n{n},e128x8"),
-            route(n.min(5)),
-            route(n),
-        ));
+        all.extend([Case::norm(n), Case::route(n)]);
     }
     all
 }

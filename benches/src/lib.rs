@@ -1,13 +1,15 @@
 //! What the benchmarks share: the measured roofs of the machine, problems of model size, timing that reports shares of
 //! the roofs.
 
+mod cases;
 mod gpu;
 mod prepared;
-pub mod problems;
+mod problems;
 mod roof;
 mod rotated;
 mod timed;
 
+pub use cases::Case;
 pub use gpu::{GpuRoof, GpuTimed, time_on_gpu};
 pub use prepared::{Prepared, prepare};
 pub use roof::Roof;

@@ -11,15 +11,15 @@ const F32: DType = DType::F32;
 
 /// `x [n, k] @ weights [m, k]^T`.
 #[derive(Clone, Debug)]
-pub struct Linear {
+pub(crate) struct Linear {
     /// Type of the weights.
-    pub dtype: DType,
+    pub(crate) dtype: DType,
     /// Rows of weights.
-    pub m: usize,
+    pub(crate) m: usize,
     /// Inner size.
-    pub k: usize,
+    pub(crate) k: usize,
     /// Tokens.
-    pub n: usize,
+    pub(crate) n: usize,
 }
 
 impl Problem for Linear {
@@ -41,21 +41,21 @@ impl Problem for Linear {
 
 /// An expert bank: one product, or the gated pair.
 #[derive(Clone, Debug)]
-pub struct Experts {
+pub(crate) struct Experts {
     /// Type of the weights.
-    pub dtype: DType,
+    pub(crate) dtype: DType,
     /// Experts.
-    pub n_experts: usize,
+    pub(crate) n_experts: usize,
     /// Experts per token.
-    pub n_used: usize,
+    pub(crate) n_used: usize,
     /// Rows of an expert's weights.
-    pub m: usize,
+    pub(crate) m: usize,
     /// Inner size.
-    pub k: usize,
+    pub(crate) k: usize,
     /// Tokens.
-    pub n: usize,
+    pub(crate) n: usize,
     /// Gate and up with SwiGLU instead of one product.
-    pub gated: bool,
+    pub(crate) gated: bool,
 }
 
 impl Problem for Experts {
@@ -107,19 +107,19 @@ impl Problem for Experts {
 
 /// Attention of `n` tokens at the end of `kv` positions of one slot in a paged cache.
 #[derive(Clone, Debug)]
-pub struct Attend {
+pub(crate) struct Attend {
     /// Type of the cache.
-    pub dtype: DType,
+    pub(crate) dtype: DType,
     /// Tokens.
-    pub n: usize,
+    pub(crate) n: usize,
     /// Positions in the cache.
-    pub kv: usize,
+    pub(crate) kv: usize,
     /// Query heads.
-    pub n_heads: usize,
+    pub(crate) n_heads: usize,
     /// Key heads.
-    pub n_kv_heads: usize,
+    pub(crate) n_kv_heads: usize,
     /// Width of a head.
-    pub width: usize,
+    pub(crate) width: usize,
 }
 
 /// Cells per block of the page table.
@@ -184,11 +184,11 @@ impl Problem for Attend {
 
 /// `rms_norm(x [n, width]) * weight`.
 #[derive(Clone, Debug)]
-pub struct Norm {
+pub(crate) struct Norm {
     /// Tokens.
-    pub n: usize,
+    pub(crate) n: usize,
     /// Width of a row.
-    pub width: usize,
+    pub(crate) width: usize,
 }
 
 impl Problem for Norm {
@@ -220,13 +220,13 @@ impl Problem for Norm {
 
 /// The router of `n` tokens over `n_experts`.
 #[derive(Clone, Debug)]
-pub struct Route {
+pub(crate) struct Route {
     /// Tokens.
-    pub n: usize,
+    pub(crate) n: usize,
     /// Experts.
-    pub n_experts: usize,
+    pub(crate) n_experts: usize,
     /// Experts per token.
-    pub n_used: usize,
+    pub(crate) n_used: usize,
 }
 
 impl Problem for Route {
