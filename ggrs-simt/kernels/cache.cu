@@ -1,7 +1,7 @@
 // Writing in place: rows by id, rows of tokens to the cells of a paged cache.
 
-#include "axes.cuh"
 #include "floats.cuh"
+#include "pages.cuh"
 #include "quantise.cuh"
 
 // `SetRowsParams` of cache.rs. A position is a row; the tensors of `rows` are the rows, the ids, and row 0 of the batch
@@ -80,39 +80,14 @@ struct CacheWriteParams {
     Axes axes;
     const u8* x;
     u8* cache;
-    const i32* positions;
-    const i32* slots;
-    const i32* table;
-    FaultCell slot_fault, position_fault, table_fault;
-    i64 n_cells, cell_elems;
-    // Cells of a block of the table.
-    Divisor block;
-    i32 n_slots, n_blocks;
+    Pages pages;
+    PageFaults faults;
+    i64 cell_elems;
     i32 dtype, cache_dtype, block_bytes;
+    i32 pad;
 };
-static_assert(sizeof(CacheWriteParams) == 328, "CacheWriteParams of cache.rs");
+static_assert(sizeof(CacheWriteParams) == 336, "CacheWriteParams of cache.rs");
 
-// The cell of a token; below 0 for padding and for what is nowhere.
-DEVICE i64 cell_of(const CacheWriteParams& p, i64 token) {
-    i32 slot = p.slots[token], position = p.positions[token];
-    if (slot < 0) return -1;
-    if (slot >= p.n_slots) {
-        report_fault(p.slot_fault, token, slot);
-        return -1;
-    }
-    if (position < 0 || position >= (i64)p.n_blocks * p.block.n) {
-        report_fault(p.position_fault, token, position);
-        return -1;
-    }
-    u32 page = divide((u32)position, p.block);
-    i32 block = p.table[(i64)slot * p.n_blocks + page];
-    i64 cell = (i64)block * p.block.n + (position - page * p.block.n);
-    if (block < 0 || cell >= p.n_cells) {
-        report_fault(p.table_fault, slot, block);
-        return -1;
-    }
-    return cell;
-}
 // Tokens of a step have cells of their own: the order of writes means nothing.
 template <int N> DEVICE void cache_write(const CacheWriteParams& p) {
     WAIT();
@@ -121,7 +96,7 @@ template <int N> DEVICE void cache_write(const CacheWriteParams& p) {
     if (i >= p.axes.n) return;
     Places at = places_of(p.axes, i);
     Floats<N> x = load_floats<N>(p.x, p.dtype, at.at[0]);
-    i64 cell = cell_of(p, at.at[1]);
+    i64 cell = cell_of(p.pages, at.at[1], p.faults, true);
     if (cell >= 0) store_floats<N>(p.cache, p.cache_dtype, cell * p.cell_elems + at.at[2], x);
 }
 KERNEL(cache_write_4, CacheWriteParams, 256, 4) { cache_write<4>(p); }
@@ -134,6 +109,6 @@ KERNEL(cache_write_blocks, CacheWriteParams, 256, 4) {
     bool is_there = i < p.axes.n;
     Places at = places_of(p.axes, is_there ? i : 0);
     float x = load_float(p.x, p.dtype, at.at[0] + LANE_OF_BLOCK);
-    i64 cell = is_there ? cell_of(p, at.at[1]) : -1;
+    i64 cell = is_there ? cell_of(p.pages, at.at[1], p.faults, true) : -1;
     put_block(p.cache + (cell * p.cell_elems + at.at[2]) / 32 * p.block_bytes, p.cache_dtype, x, cell >= 0);
 }

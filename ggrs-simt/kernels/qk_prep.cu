@@ -1,6 +1,7 @@
 // What happens to queries, keys and values between their products and attention, in one launch: per-head RMS norm and
 // rotation of queries and keys (pairs i and i + D/2), keys and values written to a paged cache.
 
+#include "pages.cuh"
 #include "turns.cuh"
 
 #define MAX_PAIRS 128
@@ -13,14 +14,11 @@ struct QkPrep {
     float* q_out;
     const float* q_weight;
     const float* k_weight;
-    const i32* positions;
-    const i32* slots;
-    const i32* table;
     u8* k_cache;
     u8* v_cache;
-    FaultCell bad_position[2];
-    FaultCell bad_slot[2];
-    FaultCell bad_page[2];
+    Pages pages;
+    // Of the writer of keys and of that of values.
+    PageFaults faults[2];
     // Turns per position of each pair, in 2^-64.
     u64 turns[MAX_PAIRS];
     float eps;
@@ -30,34 +28,9 @@ struct QkPrep {
     i32 width;
     i32 value_width;
     i32 cache_dtype;
-    i32 block;
-    i32 n_slots;
-    i32 n_blocks;
-    i32 n_cells;
     i32 pad;
 };
-static_assert(sizeof(QkPrep) == 1256, "QkPrep of stages/qk_prep.rs");
-
-// The cell of a token, or -1: for padding, and for what is out of range, which the writer of keys and of values reports.
-DEVICE i64 cell_of(const QkPrep& p, i32 token, i32 which, bool reports) {
-    i32 slot = p.slots[token], position = p.positions[token];
-    if (slot < 0) return -1;
-    if (slot >= p.n_slots) {
-        if (reports) report_fault(p.bad_slot[which], token, slot);
-        return -1;
-    }
-    if (position < 0 || position >= p.n_blocks * p.block) {
-        if (reports) report_fault(p.bad_position[which], token, position);
-        return -1;
-    }
-    i32 page = p.table[slot * p.n_blocks + position / p.block];
-    i64 cell = (i64)page * p.block + position % p.block;
-    if (page < 0 || cell >= p.n_cells) {
-        if (reports) report_fault(p.bad_page[which], slot, page);
-        return -1;
-    }
-    return cell;
-}
+static_assert(sizeof(QkPrep) == 1272, "QkPrep of stages/qk_prep.rs");
 
 // One warp per head of a token: queries, then keys, then values.
 KERNEL(qk_prep, QkPrep, 128, 4) {
@@ -69,7 +42,7 @@ KERNEL(qk_prep, QkPrep, 128, 4) {
     if (token >= p.n_tokens) return;
     if (head >= p.n_heads + p.n_kv_heads) {
         head -= p.n_heads + p.n_kv_heads;
-        i64 cell = cell_of(p, token, 1, head == 0 && LANE == 0);
+        i64 cell = cell_of(p.pages, token, p.faults[1], head == 0 && LANE == 0);
         if (cell < 0) return;
         const float* v = p.v + ((i64)token * p.n_kv_heads + head) * p.value_width;
         i64 at = (cell * p.n_kv_heads + head) * p.value_width;
@@ -85,12 +58,12 @@ KERNEL(qk_prep, QkPrep, 128, 4) {
     for (int i = LANE; i < p.width; i += WARP) squares += x[i] * x[i];
     double mean = warp_sum((double)squares) / p.width;
     float factor = (float)(1.0 / sqrt(mean + (double)p.eps));
-    i64 cell = is_key ? cell_of(p, token, 0, head == 0 && LANE == 0) : 0;
+    i64 cell = is_key ? cell_of(p.pages, token, p.faults[0], head == 0 && LANE == 0) : 0;
     if (cell < 0) return;
     i64 at = is_key ? (cell * p.n_kv_heads + head) * p.width : ((i64)token * p.n_heads + head) * p.width;
     u8* out = is_key ? p.k_cache : (u8*)p.q_out;
     i32 dtype = is_key ? p.cache_dtype : F32;
-    i32 half = p.width / 2, position = p.positions[token];
+    i32 half = p.width / 2, position = p.pages.positions[token];
     for (int i = LANE; i < half; i += WARP) {
         float sine, cosine;
         sine_and_cosine((u64)position * p.turns[i], sine, cosine);

@@ -39,6 +39,7 @@ sources! {
     "norm.cu",
     "norm_q8.cu",
     "order.cuh",
+    "pages.cuh",
     "peer.cu",
     "peer.cuh",
     "planes.cuh",

@@ -6,6 +6,7 @@ use ggrs_core::{DType, Unsupported};
 
 use super::axes::{Axes, Divisor, Place, THREADS, Walk, bytes_of_float, strides};
 use super::movement::{convert, variant};
+use super::pages::Pages;
 use crate::kernel::{Args, Choice, FaultKind, Launch, ModuleKey, Request};
 use crate::params::{FaultCell, View};
 
@@ -37,22 +38,17 @@ struct CacheWriteParams {
     axes: Axes,
     x: u64,
     cache: u64,
-    positions: u64,
-    slots: u64,
-    table: u64,
+    pages: Pages,
     faults: [FaultCell; 3],
-    n_cells: i64,
     cell_elems: i64,
-    block: Divisor,
-    n_slots: i32,
-    n_blocks: i32,
     dtype: i32,
     cache_dtype: i32,
     block_bytes: i32,
+    pad: i32,
 }
 
 const _: () = assert!(size_of::<SetRowsParams>() == 288);
-const _: () = assert!(size_of::<CacheWriteParams>() == 328);
+const _: () = assert!(size_of::<CacheWriteParams>() == 336);
 
 const MODULE: ModuleKey = ModuleKey::plain("cache");
 
@@ -126,26 +122,19 @@ fn put_rows(to: DType, bound: usize, args: &Args<'_>) -> Vec<Launch> {
 
 /// Rows of tokens to the cells of a paged cache.
 pub(crate) fn cache_write(op: &CacheWrite, request: &Request<'_>) -> Result<Choice, Unsupported> {
-    let (cache, table) = (request.input(0), request.input(4));
+    let cache = request.input(0);
     let (to, from) = (cache.dtype, request.input(1).dtype);
-    let size = |sizes: &[usize], i: usize| sizes.get(i).copied().unwrap_or(0);
-    let n_cells = size(&cache.shape.sizes(), 0);
-    let pages = table.shape.sizes();
-    let (n_slots, n_blocks) = (size(&pages, 0), size(&pages, 1));
     let block = op.block;
-    let fault = |role, bound| FaultKind::IndexOutOfRange { role, bound };
     let (variant, reason) = variant(from, to);
     let choice = Choice::new(format!("cache_write/{variant}"), reason, move |args| {
-        write_cells(to, n_cells, block, args)
+        write_cells(to, block, args)
     });
-    Ok(choice
-        .fault(fault("slots", n_slots))
-        .fault(fault("positions", n_blocks.saturating_mul(block)))
-        .fault(fault("page table", n_cells.checked_div(block).unwrap_or(0))))
+    let faults = Pages::faults(&cache, &request.input(4), block);
+    Ok(faults.into_iter().fold(choice, Choice::fault))
 }
 
-fn write_cells(to: DType, n_cells: usize, block: usize, args: &Args<'_>) -> Vec<Launch> {
-    let (cache, x, table) = (args.output(0), args.input(1), args.input(4));
+fn write_cells(to: DType, block: usize, args: &Args<'_>) -> Vec<Launch> {
+    let (cache, x) = (args.output(0), args.input(1));
     if x.elems() == 0 {
         return Vec::new();
     }
@@ -177,23 +166,17 @@ fn write_cells(to: DType, n_cells: usize, block: usize, args: &Args<'_>) -> Vec<
             None => ("cache_write_1", walk, THREADS),
         }
     };
-    let [.., n_slots, n_blocks] = table.size;
     let params = CacheWriteParams {
         axes: walk.axes(),
         x: x.data,
         cache: cache.data,
-        positions: args.input(2).data,
-        slots: args.input(3).data,
-        table: table.data,
+        pages: Pages::of(args, block),
         faults: [args.cell(0), args.cell(1), args.cell(2)],
-        n_cells: n_cells as i64,
         cell_elems: cell_elems as i64,
-        block: Divisor::new(block as u64),
-        n_slots,
-        n_blocks,
         dtype: x.dtype,
         cache_dtype: cache.dtype,
         block_bytes: to.block_bytes() as i32,
+        pad: 0,
     };
     let blocks = params.axes.blocks(per_block);
     vec![Launch::new(MODULE, kernel, blocks, THREADS, &params)]

@@ -6,7 +6,8 @@ use bytemuck::{Pod, Zeroable};
 use ggrs_core::ops::{Op, Rope, RopeMode, Yarn};
 
 use super::{Stage, StageArgs, Walk};
-use crate::kernel::{Args, FaultKind, Launch, ModuleKey};
+use crate::kernel::{Args, Launch, ModuleKey};
+use crate::kernels::pages::Pages;
 use crate::params::{FaultCell, dtype_number};
 use crate::turns::wrapped;
 
@@ -23,14 +24,10 @@ struct QkPrep {
     q_out: u64,
     q_weight: u64,
     k_weight: u64,
-    positions: u64,
-    slots: u64,
-    table: u64,
     k_cache: u64,
     v_cache: u64,
-    bad_position: [FaultCell; 2],
-    bad_slot: [FaultCell; 2],
-    bad_page: [FaultCell; 2],
+    pages: Pages,
+    faults: [FaultCell; 6],
     turns: [u64; MAX_PAIRS],
     eps: f32,
     n_tokens: i32,
@@ -39,14 +36,10 @@ struct QkPrep {
     width: i32,
     value_width: i32,
     cache_dtype: i32,
-    block: i32,
-    n_slots: i32,
-    n_blocks: i32,
-    n_cells: i32,
     pad: i32,
 }
 
-const _: () = assert!(size_of::<QkPrep>() == 1256);
+const _: () = assert!(size_of::<QkPrep>() == 1272);
 
 const THREADS: u32 = 128;
 
@@ -97,17 +90,19 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
     }
 
     let (q, k) = (walk.sizes(q_norm, 0), walk.sizes(k_norm, 0));
-    let (v, table) = (walk.sizes(v_write, 1), walk.sizes(k_write, 4));
-    let cells = walk.sizes(k_write, 0);
+    let v = walk.sizes(v_write, 1);
     let (&[n_tokens, n_heads, width], &[_, n_kv_heads, k_width]) = (&*q, &*k) else {
         return None;
     };
-    let (&[_, v_heads, value_width], &[n_slots, n_blocks], &[n_cells, ..]) =
-        (&*v, &*table, &*cells)
-    else {
+    let &[_, v_heads, value_width] = &*v else {
         return None;
     };
-    let fits = k_width == width && v_heads == n_kv_heads && rope.n_rot == width;
+    // A cell of keys is one of values as well.
+    let n_cells = |step| walk.sizes(step, 0).first().copied();
+    let fits = k_width == width
+        && v_heads == n_kv_heads
+        && n_cells(k_write) == n_cells(v_write)
+        && rope.n_rot == width;
     if !fits || width / 2 > MAX_PAIRS || n_tokens == 0 {
         return None;
     }
@@ -121,16 +116,12 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
         width: whole(width)?,
         value_width: whole(value_width)?,
         cache_dtype: dtype_number(k_cache),
-        block: whole(write.block)?,
-        n_slots: whole(n_slots)?,
-        n_blocks: whole(n_blocks)?,
-        n_cells: whole(n_cells)?,
         ..QkPrep::zeroed()
     };
-    whole(n_blocks.checked_mul(write.block)?)?;
     let n_units = n_tokens * (n_heads + 2 * n_kv_heads);
     let warps = (THREADS / walk.facts.warp.max(1)).max(1) as usize;
     let grid = u32::try_from(n_units.div_ceil(warps)).ok()?;
+    let block = write.block;
     let build = move |args: &StageArgs<'_>| {
         let [q_norm, k_norm, q_rope, _, k_write, v_write] = args.steps else {
             return Vec::new();
@@ -138,6 +129,7 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
         place(
             params,
             [q_norm, k_norm, q_rope, k_write, v_write],
+            block,
             args.cells,
             grid,
         )
@@ -145,12 +137,9 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
     let reason = "norms, rotation and cache writes of queries, keys and values in one launch";
     let mut stage = Stage::new(steps, "qk_prep", reason, 0, build);
     for step in [k_write, v_write] {
-        for (role, bound) in [
-            ("slots", n_slots),
-            ("positions", n_blocks * write.block),
-            ("page table", n_cells / write.block.max(1)),
-        ] {
-            stage = stage.fault(step, FaultKind::IndexOutOfRange { role, bound });
+        let (cache, table) = (walk.input_desc(step, 0)?, walk.input_desc(step, 4)?);
+        for fault in Pages::faults(cache, table, block) {
+            stage = stage.fault(step, fault);
         }
     }
     Some(stage)
@@ -173,10 +162,10 @@ fn turns_of(rope: &Rope) -> [u64; MAX_PAIRS] {
 fn place(
     mut params: QkPrep,
     [q_norm, k_norm, q_rope, k_write, v_write]: [&Args<'_>; 5],
+    block: usize,
     cells: &[FaultCell],
     grid: u32,
 ) -> Vec<Launch> {
-    let cell = |i: usize| cells.get(i).copied().unwrap_or_default();
     params.q = q_norm.input(0).data;
     params.q_weight = q_norm.input(1).data;
     params.k = k_norm.input(0).data;
@@ -185,12 +174,8 @@ fn place(
     params.v = v_write.input(1).data;
     params.k_cache = k_write.output(0).data;
     params.v_cache = v_write.output(0).data;
-    params.positions = k_write.input(2).data;
-    params.slots = k_write.input(3).data;
-    params.table = k_write.input(4).data;
-    params.bad_slot = [cell(0), cell(3)];
-    params.bad_position = [cell(1), cell(4)];
-    params.bad_page = [cell(2), cell(5)];
+    params.pages = Pages::of(k_write, block);
+    params.faults = std::array::from_fn(|i| cells.get(i).copied().unwrap_or_default());
     vec![Launch::new(
         ModuleKey::plain("qk_prep"),
         "qk_prep",
