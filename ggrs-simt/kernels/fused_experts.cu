@@ -3,6 +3,7 @@
 
 #include "gate.cuh"
 #include "matvec.cuh"
+#include "router.cuh"
 
 // `Experts` of kernels/fused.rs: who goes where. `ids` are I32 `[tokens, n_used]`; experts `first..first + held` of
 // `total` are here.
@@ -19,14 +20,18 @@ struct Experts {
 static_assert(sizeof(Experts) == 56, "Experts of kernels/fused.rs");
 
 // The place of an expert among those held, or -1.
+DEVICE i32 place_of_id(const Experts& e, i32 id) {
+    i32 place = id - e.first;
+    return place >= 0 && place < e.held ? place : -1;
+}
+// That of a token's choice.
 DEVICE i32 place_of_expert(const Experts& e, int token, int choice, bool reports) {
     i32 id = e.ids[token * e.token_pitch + choice * e.choice_pitch];
     if (id < 0 || id >= e.total) {
         if (reports) report_fault(e.fault, token, id);
         return -1;
     }
-    i32 place = id - e.first;
-    return place >= 0 && place < e.held ? place : -1;
+    return place_of_id(e, id);
 }
 
 // `ExpertsUp` of kernels/fused.rs. `x` has `x_per_token` rows for each token, `hidden` one for each pair of a token and
@@ -38,10 +43,12 @@ struct ExpertsUp {
     Experts experts;
     Q8 x;
     Q8 hidden;
+    // With logits, the choice is made here too: every block makes it for its token, and one of them writes it.
+    RouterParams router;
     i32 x_per_token;
     i32 glu;
 };
-static_assert(sizeof(ExpertsUp) == 240, "ExpertsUp of kernels/fused.rs");
+static_assert(sizeof(ExpertsUp) == 360, "ExpertsUp of kernels/fused.rs");
 
 // Formats whose kernel has registers for two blocks of 512.
 #define IS_SMALL (FORMAT == Q4_K || FORMAT == Q4_0 || FORMAT == Q4_1 || FORMAT == Q8_0)
@@ -50,10 +57,23 @@ static_assert(sizeof(ExpertsUp) == 240, "ExpertsUp of kernels/fused.rs");
 // A block has 32 rows of gate and up, a group of hidden activations; blocks along y are the pairs.
 KERNEL(experts_up, ExpertsUp, UP_THREADS, 2) {
     __shared__ float hidden[32];
+    __shared__ i32 chosen;
     WAIT();
     TRIGGER();
     int pair = blockIdx.y, token = pair / p.experts.n_used, choice = pair % p.experts.n_used;
-    i32 expert = place_of_expert(p.experts, token, choice, blockIdx.x == 0 && threadIdx.x == 0);
+    i32 expert;
+    if (p.router.logits.data) {
+        if (WARP_ID == 0) {
+            bool writes = blockIdx.x == 0 && choice == 0;
+            i32 id = p.router.logits.size[4] <= 4 * WARP ? route_token<Held<4>>(p.router, token, choice + 1, writes)
+                                                         : route_token<Held<8>>(p.router, token, choice + 1, writes);
+            if (LANE == 0) chosen = place_of_id(p.experts, id);
+        }
+        __syncthreads();
+        expert = chosen;
+    } else {
+        expert = place_of_expert(p.experts, token, choice, blockIdx.x == 0 && threadIdx.x == 0);
+    }
     constexpr u32 LANES = UP_THREADS / 32;
     u32 lane = threadIdx.x % LANES;
     int row = threadIdx.x / LANES;
@@ -66,7 +86,7 @@ KERNEL(experts_up, ExpertsUp, UP_THREADS, 2) {
             rows[r] = row_at<FORMAT>(p.weights[r], block);
         }
         i64 x_row = (i64)token * p.x_per_token + (choice < p.x_per_token ? choice : p.x_per_token - 1);
-        dot_rows<FORMAT, 2, 1, false, 1>(rows, lane, LANES, p.x, x_row, 1, sum);
+        dot_rows<FORMAT, 2, 1, 1>(rows, lane, LANES, p.x, x_row, 1, sum, [] {});
     }
     // Within a warp: no shared memory.
     sum_lanes<2, 1>(sum, LANES, hidden);
@@ -120,7 +140,7 @@ KERNEL(experts_down, ExpertsDown, DOWN_THREADS, 8) {
         float sum[1][1] = {{0.0f}};
         i64 x_row = (i64)token * p.experts.n_used + choice;
         constexpr int MOST = FORMAT == Q5_K || FORMAT == Q6_K ? 1 : 2;
-        dot_rows<FORMAT, 1, 1, false, MOST>(rows, lane, lanes, p.hidden, x_row, 1, sum);
+        dot_rows<FORMAT, 1, 1, MOST>(rows, lane, lanes, p.hidden, x_row, 1, sum, [] {});
         total[0][0] = fmaf(factor, sum[0][0], total[0][0]);
     }
     sum_lanes<1, 1>(total, all, space);

@@ -2,6 +2,7 @@
 // at once): queries, keys and values, or a router beside its shared expert.
 
 #include "matvec.cuh"
+#include "norm_q8.cuh"
 
 #define THREADS 256
 // With four activations older targets need a few registers more than two blocks leave.
@@ -25,31 +26,43 @@ struct Matrix {
 };
 static_assert(sizeof(Matrix) == 88, "Matrix of kernels/fused.rs");
 
-// `Joined` of kernels/fused.rs. `x` is for block formats, `floats` (F32 rows for quants) for scalars.
+// `Joined` of kernels/fused.rs. Block formats multiply the rows in 8 bits, scalars those in F32.
 struct Joined {
     Matrix matrices[4];
-    Q8 x;
-    Q8 floats;
+    // As a launch before this one left them; if `is_made_here`, the one row that every block makes for itself.
+    NormQ8 rows;
     i32 n_matrices;
     // Activations.
     i32 n;
+    i32 is_made_here;
+    i32 pad;
 };
-static_assert(sizeof(Joined) == 408, "Joined of kernels/fused.rs");
+static_assert(sizeof(Joined) == 440, "Joined of kernels/fused.rs");
 
 // Rows that the threads of a row have at once: two read the activations half as often, where there are registers.
 DEVICE constexpr int rows_together(int format) { return TOKENS == 1 || unit_elems(format) > 32 ? 1 : 2; }
 
 // Blocks along y share the activations.
 KERNEL(joined_products, Joined, THREADS, TOKENS == 1 ? 3 : TOKENS == 4 ? BLOCKS_OF_4 : 2) {
+    DYNAMIC_SHARED(memory);
     __shared__ float space[THREADS / WARP * 2 * TOKENS];
+    __shared__ double norm_space[32];
     TRIGGER();
     int which = 0;
     while (which + 1 < p.n_matrices && (int)blockIdx.x >= p.matrices[which + 1].first_block) which++;
     const Matrix& a = p.matrices[which];
     int block = blockIdx.x - a.first_block, token = blockIdx.y * TOKENS;
+    bool makes = TOKENS == 1 && p.is_made_here;
+    OwnRow own = own_row(memory, p.rows);
+    Q8 x = makes ? own.q8 : p.rows.q8;
+    Q8 floats = {(i8*)(makes ? own.floats : p.rows.normed), nullptr, p.rows.width, 0};
+    auto ready = [&] {
+        if (makes) make_row(p.rows, 0, own, blockIdx.x == 0, norm_space);
+        else WAIT();
+    };
 #define MULTIPLY(FORMAT) \
     multiply_rows<FORMAT, rows_together(FORMAT), TOKENS>(a.weights, a.row_pitch, a.m, 1u << a.lane_bits, block, \
-                                   is_block(FORMAT) ? p.x : p.floats, token, p.n, a.out, a.out_pitch, space)
+                                   is_block(FORMAT) ? x : floats, token, p.n, a.out, a.out_pitch, space, ready)
     switch (a.dtype) {
         case F32: MULTIPLY(F32); break;
         case F16: MULTIPLY(F16); break;

@@ -3,6 +3,7 @@
 
 #include "gate.cuh"
 #include "matvec.cuh"
+#include "norm_q8.cuh"
 
 #define THREADS 256
 // Smaller blocks where there are many short rows: the last ones to run are then fewer.
@@ -15,6 +16,8 @@ struct Matvec {
     i64 row_pitch[2];
     i64 expert_pitch[2];
     Q8 x;
+    // The one row that every block puts in 8 bits for itself, in place of `x`; null if `x` is there.
+    const float* row;
     // `[.., m]`, all rows one behind the other.
     float* out;
     const u8* ids;
@@ -34,7 +37,7 @@ struct Matvec {
     i32 total;
     i32 pad;
 };
-static_assert(sizeof(Matvec) == 240, "Matvec of product/matvec.rs");
+static_assert(sizeof(Matvec) == 248, "Matvec of product/matvec.rs");
 
 template <bool GLU> DEVICE float joined(const Matvec& p, float first, float second) {
     return GLU ? glu_gate(p.glu, first) * second : first;
@@ -43,6 +46,7 @@ template <bool GLU> DEVICE float joined(const Matvec& p, float first, float seco
 // Blocks along x share the rows of weights, blocks along y the activations, N at a time. `lanes` threads have ROWS rows
 // together, or one of gate and up each.
 template <bool GLU, int ROWS, int N> DEVICE void dense(const Matvec& p) {
+    DYNAMIC_SHARED(memory);
     __shared__ float space[THREADS / WARP * ROWS * N];
     TRIGGER();
     constexpr int OUTPUTS = GLU ? 1 : ROWS;
@@ -59,7 +63,15 @@ template <bool GLU, int ROWS, int N> DEVICE void dense(const Matvec& p) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
         for (int t = 0; t < N; t++) sum[r][t] = 0.0f;
-    dot_rows<FORMAT, ROWS, N, true, 4>(rows, lane, lanes, p.x, token, p.n - token, sum);
+    NormQ8 made = {p.row, nullptr, nullptr, nullptr, nullptr, {}, p.x.k, 0.0f};
+    OwnRow own = own_row(memory, made);
+    bool makes = N == 1 && is_block(FORMAT) && p.row;
+    Q8 x = makes ? own.q8 : p.x;
+    auto ready = [&] {
+        if (makes) make_row(made, 0, own, false, nullptr);
+        else WAIT();
+    };
+    dot_rows<FORMAT, ROWS, N, 4>(rows, lane, lanes, x, token, p.n - token, sum, ready);
     sum_lanes<ROWS, N>(sum, lanes, space);
     if (lane != 0) return;
 #pragma unroll
@@ -96,7 +108,7 @@ template <bool GLU> DEVICE void by_id(const Matvec& p) {
             rows[r] = row_at<FORMAT>(p.weights[r], block);
         }
         i64 x_row = (i64)token * p.x_per_token + (choice < p.x_per_token ? choice : p.x_per_token - 1);
-        dot_rows<FORMAT, ROWS, 1, false, FORMAT == Q5_K ? 1 : 2>(rows, lane, lanes, p.x, x_row, 1, sum);
+        dot_rows<FORMAT, ROWS, 1, FORMAT == Q5_K ? 1 : 2>(rows, lane, lanes, p.x, x_row, 1, sum, [] {});
     }
     sum_lanes<ROWS, 1>(sum, lanes, space);
     if (lane == 0 && is_inside) p.out[(i64)pair * p.m + row] = joined<GLU>(p, sum[0][0], sum[ROWS - 1][0]);

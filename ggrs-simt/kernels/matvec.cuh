@@ -120,11 +120,26 @@ DEVICE void add_unit(const Unit (&unit)[ROWS], const Place& place, const Activat
     }
 }
 
+// The units of a lane at `u` and behind it, as many as are in flight, of those that there are; moves on behind them.
+template <int FORMAT, int BATCH, int ROWS>
+DEVICE void load_batch(Unit (&units)[BATCH][ROWS], Row (&at)[ROWS], u32 u, u32 lanes, u32 n_units) {
+#pragma unroll
+    for (int i = 0; i < BATCH; i++) {
+        if (u + i * lanes < n_units) {
+#pragma unroll
+            for (int r = 0; r < ROWS; r++) units[i][r] = load_unit<FORMAT>(at[r]);
+        }
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) move_on<FORMAT>(at[r], lanes);
+    }
+}
+
 // Adds to `sum[r][t]` the lane's share of the dot product of row `r` and activations `x_row + t`, of which there are
-// `n_rows`: those past the last are it. With WAITS the first weights are read before WAIT. MOST limits units in flight.
-template <int FORMAT, int ROWS, int N, bool WAITS, int MOST>
+// `n_rows`: those past the last are it. The first weights are asked for before `ready()`, which every thread of the
+// block calls once and behind which the activations may be read. MOST limits units in flight.
+template <int FORMAT, int ROWS, int N, int MOST, typename Ready>
 DEVICE void dot_rows(const Row (&rows)[ROWS], u32 lane, u32 lanes, const Q8& x, i64 x_row, int n_rows,
-                     float (&sum)[ROWS][N]) {
+                     float (&sum)[ROWS][N], Ready ready) {
     constexpr int WANTED = ROWS * N > 1 ? 1 : units_in_flight(FORMAT);
     constexpr int BATCH = WANTED < MOST ? WANTED : MOST;
     u32 n_units = (u32)x.k / unit_elems(FORMAT), step = lanes * unit_elems(FORMAT);
@@ -132,21 +147,13 @@ DEVICE void dot_rows(const Row (&rows)[ROWS], u32 lane, u32 lanes, const Q8& x, 
     Row at[ROWS];
 #pragma unroll
     for (int r = 0; r < ROWS; r++) at[r] = unit_at<FORMAT>(rows[r], lane);
+    Unit units[BATCH][ROWS];
+    load_batch<FORMAT>(units, at, lane, lanes, n_units);
+    ready();
     Activations<N> from = activations_at<FORMAT, N>(x, x_row, n_rows, lane);
     u32 skip = 0;
     for (u32 u = lane; u < n_units; u += BATCH * lanes) {
-        Unit units[BATCH][ROWS];
-#pragma unroll
-        for (int i = 0; i < BATCH; i++) {
-            if (u + i * lanes < n_units) {
-#pragma unroll
-                for (int r = 0; r < ROWS; r++) units[i][r] = load_unit<FORMAT>(at[r]);
-            }
-#pragma unroll
-            for (int r = 0; r < ROWS; r++) move_on<FORMAT>(at[r], lanes);
-        }
-        // Again for every batch: it costs nothing once there is nothing to wait for.
-        if constexpr (WAITS) WAIT();
+        if (u != lane) load_batch<FORMAT>(units, at, u, lanes, n_units);
         // Whole batches without a branch for each unit, so that all activations are under way at once.
         if (u + (BATCH - 1) * lanes < n_units) {
 #pragma unroll
@@ -160,7 +167,6 @@ DEVICE void dot_rows(const Row (&rows)[ROWS], u32 lane, u32 lanes, const Q8& x, 
         skip += BATCH * step;
     }
 }
-
 // Sums of the `lanes` neighbours that have a row, in the first of them; in the same order from run to run. `space` is
 // shared memory for a value of each warp and sum. All threads of the block must call it.
 template <int ROWS, int N> DEVICE void sum_lanes(float (&sum)[ROWS][N], u32 lanes, float* space) {
@@ -194,10 +200,10 @@ template <int ROWS, int N> DEVICE void sum_lanes(float (&sum)[ROWS][N], u32 lane
 
 // Rows of one matrix, those of block `block` of all that share it, times activations `token..` of `n`: `out` has a row
 // of `m` for each, `out_pitch` apart. `lanes` threads have ROWS rows together. `space` is shared memory for a value of
-// each warp, row and activation.
-template <int FORMAT, int ROWS, int N>
+// each warp, row and activation. `ready` as of `dot_rows`.
+template <int FORMAT, int ROWS, int N, typename Ready>
 DEVICE void multiply_rows(const Planes& weights, i64 row_pitch, int m, u32 lanes, int block, const Q8& x, int token,
-                          int n, float* out, i64 out_pitch, float* space) {
+                          int n, float* out, i64 out_pitch, float* space, Ready ready) {
     u32 lane = threadIdx.x & (lanes - 1);
     int row = (block * (int)(blockDim.x / lanes) + (int)(threadIdx.x / lanes)) * ROWS;
     Row rows[ROWS];
@@ -207,7 +213,7 @@ DEVICE void multiply_rows(const Planes& weights, i64 row_pitch, int m, u32 lanes
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
         for (int t = 0; t < N; t++) sum[r][t] = 0.0f;
-    dot_rows<FORMAT, ROWS, N, true, FORMAT == Q5_K ? 1 : 2>(rows, lane, lanes, x, token, n - token, sum);
+    dot_rows<FORMAT, ROWS, N, FORMAT == Q5_K ? 1 : 2>(rows, lane, lanes, x, token, n - token, sum, ready);
     sum_lanes<ROWS, N>(sum, lanes, space);
     if (lane != 0) return;
 #pragma unroll

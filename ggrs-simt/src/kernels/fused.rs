@@ -5,10 +5,12 @@ use bytemuck::{Pod, Zeroable};
 use ggrs_core::DType;
 use ggrs_core::ops::GluKind;
 
+use super::norm_q8::{self, NormQ8};
 use super::product::matvec::{self, lanes, unit_elems};
 use super::product::params::int;
 use super::product::q8::Q8;
 use super::product::{Held, glu_number};
+use super::select::RouterParams;
 use crate::driver::DevicePtr;
 use crate::kernel::{Args, Launch, ModuleKey};
 use crate::params::{FaultCell, View};
@@ -85,14 +87,15 @@ struct Matrix {
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 struct Joined {
     matrices: [Matrix; MAX_MATRICES],
-    x: Q8,
-    floats: Q8,
+    rows: NormQ8,
     n_matrices: i32,
     n: i32,
+    is_made_here: i32,
+    pad: i32,
 }
 
 const _: () = assert!(size_of::<Matrix>() == 88);
-const _: () = assert!(size_of::<Joined>() == 408);
+const _: () = assert!(size_of::<Joined>() == 440);
 
 /// `rows_together` of `fused_products.cu`: rows that the same threads have at once.
 const fn rows_together(dtype: DType, tokens: u32) -> u32 {
@@ -103,17 +106,12 @@ const fn rows_together(dtype: DType, tokens: u32) -> u32 {
     }
 }
 
-/// Up to [`MAX_MATRICES`] products with the same `n` activations: `x` for block formats, rows of F32 at `floats` for
-/// scalars. `None` if there are none, or too many.
-pub(crate) fn joined(
-    parts: &[Part],
-    x: Q8,
-    floats: DevicePtr,
-    n: u32,
-    n_multiprocessors: u32,
-) -> Option<Launch> {
+/// Up to [`MAX_MATRICES`] products with the same `n` rows, which are made here: by the blocks themselves where that is
+/// cheaper than a launch. Block formats multiply rows in 8 bits, scalars their norms in F32. No launch if there are no
+/// products, or too many.
+pub(crate) fn joined(parts: &[Part], rows: NormQ8, n: u32, n_multiprocessors: u32) -> Vec<Launch> {
     if parts.is_empty() || parts.len() > MAX_MATRICES || n == 0 {
-        return None;
+        return Vec::new();
     }
     let (tokens, name) = match n {
         1 => (1, "1"),
@@ -140,20 +138,23 @@ pub(crate) fn joined(
         blocks +=
             w.m.div_ceil(PRODUCT_THREADS / lanes * rows_together(w.dtype, tokens));
     }
+    let is_made_here = n == 1 && rows.is_made_by_each(blocks, n_multiprocessors);
     let p = Joined {
         matrices,
-        x,
-        floats: Q8 {
-            quants: floats.0,
-            scales: 0,
-            ..x
-        },
+        rows,
         n_matrices: int(parts.len()),
         n: n.cast_signed(),
+        is_made_here: is_made_here.into(),
+        pad: 0,
     };
     let module = ModuleKey::plain(PRODUCTS).with("TOKENS", name);
     let launch = Launch::new(module, "joined_products", blocks, PRODUCT_THREADS, &p);
-    Some(launch.deep(n.div_ceil(tokens), 1))
+    let launch = launch.deep(n.div_ceil(tokens), 1);
+    if is_made_here {
+        vec![launch.shared(rows.own_bytes())]
+    } else {
+        vec![rows.launch(n), launch]
+    }
 }
 
 /// `Experts` of `fused_experts.cu`: who goes where.
@@ -196,6 +197,7 @@ struct ExpertsUp {
     experts: Experts,
     x: Q8,
     hidden: Q8,
+    router: RouterParams,
     x_per_token: i32,
     glu: i32,
 }
@@ -219,16 +221,17 @@ struct ExpertsDown {
 }
 
 const _: () = assert!(size_of::<Experts>() == 56);
-const _: () = assert!(size_of::<ExpertsUp>() == 240);
+const _: () = assert!(size_of::<ExpertsUp>() == 360);
 const _: () = assert!(size_of::<ExpertsDown>() == 192);
 
 /// `activation(gate product) * (up product)` of the experts of `n_tokens` tokens, left in 8 bits: `hidden` has a row for
 /// each pair of a token and one of its experts, and `x` has `x_per_token` rows for each token. Gate and up are banks of
-/// one block format in planes; their `m` is a multiple of [`UP_ROWS`]. Ids out of range are reported.
+/// one block format in planes; their `m` is a multiple of [`UP_ROWS`]. Ids out of range are reported. With a `router`
+/// its choice is made in the same launch.
 pub(crate) fn experts_up(
     [gate, up]: [Weights; 2],
     glu: GluKind,
-    experts: Experts,
+    (experts, router): (Experts, Option<RouterParams>),
     (x, x_per_token): (Q8, u32),
     hidden: Q8,
     n_tokens: u32,
@@ -240,6 +243,7 @@ pub(crate) fn experts_up(
         experts,
         x,
         hidden,
+        router: router.unwrap_or(RouterParams::zeroed()),
         x_per_token: x_per_token.cast_signed(),
         glu: glu_number(glu),
     };
@@ -297,5 +301,6 @@ pub(crate) fn modules() -> Vec<ModuleKey> {
     let counts = ["1", "2", "4"].map(|n| ModuleKey::plain(PRODUCTS).with("TOKENS", n));
     let formats = DType::ALL.into_iter().filter(|d| d.is_block());
     let experts = formats.map(|d| ModuleKey::plain(EXPERTS).with("FORMAT", d.name()));
-    counts.into_iter().chain(experts).collect()
+    let rows = norm_q8::modules().into_iter();
+    counts.into_iter().chain(experts).chain(rows).collect()
 }

@@ -12,6 +12,7 @@ pub(crate) mod matmul;
 pub(crate) mod moe;
 pub(crate) mod movement;
 pub(crate) mod norm;
+pub(crate) mod norm_q8;
 pub(crate) mod pages;
 pub(crate) mod product;
 pub(crate) mod recurrent;

@@ -29,8 +29,8 @@ struct SelectParams {
 
 /// `RouterParams` of `router.cu`.
 #[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct RouterParams {
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+pub(crate) struct RouterParams {
     logits: View,
     weights: u64,
     ids: u64,
@@ -332,6 +332,32 @@ pub(crate) fn argmax(request: &Request<'_>) -> Result<Choice, Unsupported> {
 /// Threads of a block of the router.
 const ROUTER_THREADS: u32 = 128;
 
+/// The most experts of which a warp has the logits in its registers.
+fn most_held(warp: u32) -> usize {
+    8 * warp as usize
+}
+
+impl RouterParams {
+    /// The router over a step's memory.
+    pub(crate) fn new(op: &RouteExperts, args: &Args<'_>) -> Self {
+        Self {
+            logits: args.input(0),
+            weights: args.output(0).data,
+            ids: args.output(1).data,
+            fault: args.cell(0),
+            n_used: i32::try_from(op.n_used).unwrap_or(i32::MAX),
+            is_sigmoid: (op.gating == Gating::Sigmoid).into(),
+            normalises: op.normalise.into(),
+            scale: op.scale.0,
+        }
+    }
+
+    /// Can every block that needs a token's experts choose them for itself?
+    pub(crate) fn is_made_by_each(n_experts: usize, warp: u32) -> bool {
+        n_experts <= most_held(warp)
+    }
+}
+
 /// The router: probabilities, the largest, their weights.
 pub(crate) fn route_experts(
     op: &RouteExperts,
@@ -339,34 +365,21 @@ pub(crate) fn route_experts(
 ) -> Result<Choice, Unsupported> {
     let n_experts = request.input(0).shape.last().bound();
     let warp = request.facts.warp.max(1);
-    let (variant, kernel, reason) = match n_experts.div_ceil(warp as usize) {
-        0..=4 => ("warp", "route_4", "one warp per token, logits in registers"),
-        5..=8 => ("warp", "route_8", "one warp per token, logits in registers"),
-        _ => (
-            "stream",
-            "route_any",
-            "one warp per token, logits read for every choice",
-        ),
+    let held = "one warp per token, logits in registers";
+    let streamed = "one warp per token, logits read for every choice";
+    let (variant, kernel, reason) = match n_experts {
+        n if n <= most_held(warp) / 2 => ("warp", "route_4", held),
+        n if n <= most_held(warp) => ("warp", "route_8", held),
+        _ => ("stream", "route_any", streamed),
     };
-    let (n_used, scale) = (i32::try_from(op.n_used).unwrap_or(i32::MAX), op.scale.0);
-    let (is_sigmoid, normalises) = (op.gating == Gating::Sigmoid, op.normalise);
     let name = format!("route_experts/{variant}");
+    let op = op.clone();
     let choice = Choice::new(name, reason, move |args| {
-        let logits = args.input(0);
-        let rows = logits.rows();
+        let params = RouterParams::new(&op, args);
+        let rows = params.logits.rows();
         if rows == 0 {
             return Vec::new();
         }
-        let params = RouterParams {
-            logits,
-            weights: args.output(0).data,
-            ids: args.output(1).data,
-            fault: args.cell(0),
-            n_used,
-            is_sigmoid: is_sigmoid.into(),
-            normalises: normalises.into(),
-            scale,
-        };
         let blocks = rows.div_ceil(u64::from(ROUTER_THREADS / warp)) as u32;
         let module = ModuleKey::plain("router");
         vec![Launch::new(module, kernel, blocks, ROUTER_THREADS, &params)]

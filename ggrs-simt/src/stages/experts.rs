@@ -1,10 +1,10 @@
 //! A mixture of experts for few activations: norm, router, gate and up, down and the weighted sum.
 //!
-//! `rms_norm | add_rms_norm, matmul, route_experts, matmul_id_glu, matmul_id, mul, sum` become five launches: what the
-//! experts answer is multiplied by its weight and added up where it is made.
+//! `rms_norm | add_rms_norm, matmul, route_experts, matmul_id_glu, matmul_id, mul, sum` become three launches for one
+//! token, and up to five: what the experts answer is multiplied by its weight and added up where it is made.
 
 use ggrs_core::DType;
-use ggrs_core::ops::{BinaryKind, GluKind, Op, ReduceKind, Window};
+use ggrs_core::ops::{BinaryKind, GluKind, Op, ReduceKind, RouteExperts, Window};
 
 use super::norm_products::{NormStep, part, product_of};
 use super::{Stage, StageArgs, Walk};
@@ -14,11 +14,13 @@ use crate::kernels::fused::{Experts, UP_ROWS, Weights, experts_down, experts_up,
 use crate::kernels::product::Held;
 use crate::kernels::product::matvec::unit_elems;
 use crate::kernels::product::q8::Q8;
+use crate::kernels::select::RouterParams;
 
 /// What the stage needs to know of its steps.
 struct Block {
     norm: NormStep,
     router: DType,
+    route: RouteExperts,
     choice: Choice,
     glu: GluKind,
     up: DType,
@@ -27,6 +29,7 @@ struct Block {
     n_used: usize,
     n_ff: usize,
     n_multiprocessors: u32,
+    warp: u32,
 }
 
 /// The stage that begins at a step.
@@ -81,6 +84,7 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
     let block = Block {
         norm,
         router,
+        route: route.clone(),
         choice: walk.choice(route_at)?,
         glu: up.kind,
         up: up_format,
@@ -89,6 +93,7 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
         n_used: route.n_used,
         n_ff,
         n_multiprocessors: walk.facts.n_multiprocessors,
+        warp: walk.facts.warp,
     };
     Some(block.stage(steps, (route_at, up_at), up.window))
 }
@@ -129,6 +134,12 @@ impl Block {
         stage.fault(up_at, FaultKind::IndexOutOfRange { role, bound })
     }
 
+    /// The router, if every block chooses its token's experts for itself.
+    fn router_for_each(&self, route: &Args<'_>) -> Option<RouterParams> {
+        RouterParams::is_made_by_each(self.held.total, self.warp)
+            .then(|| RouterParams::new(&self.route, route))
+    }
+
     fn launches(&self, args: &StageArgs<'_>) -> Vec<Launch> {
         let [first, router, route, up, down, mul, sum] = args.steps else {
             return Vec::new();
@@ -138,21 +149,24 @@ impl Block {
         let q8 = self.norm.q8(args.scratch);
         let pairs = u64::from(n) * self.n_used as u64;
         let hidden = Q8::at(args.scratch.plus(rows), pairs, self.n_ff as u32);
-        let (norm, normed) = self.norm.launch(first, q8);
-        let mut all = vec![norm];
-        let parts = [part(router, self.router)];
-        all.extend(joined(&parts, q8, normed, n, self.n_multiprocessors));
-        all.extend(self.choice.build(&Args {
+        let route = Args {
             cells: args.cells,
             ..*route
-        }));
+        };
+        let parts = [part(router, self.router)];
+        let rows = self.norm.rows(first, q8);
+        let mut all = joined(&parts, rows, n, self.n_multiprocessors);
+        let router = self.router_for_each(&route);
+        if router.is_none() {
+            all.extend(self.choice.build(&route));
+        }
         let cell = args.cells.last().copied().unwrap_or_default();
         let experts = Experts::new(&up.input(3), &self.held, cell);
         let gate_and_up = [0, 1].map(|i| Weights::of(up, i, self.up));
         all.push(experts_up(
             gate_and_up,
             self.glu,
-            experts,
+            (experts, router),
             (q8, 1),
             hidden,
             n,

@@ -98,12 +98,7 @@ const FINDERS: &[Find] = &[
 
 /// Every module that stages can ask for.
 pub(crate) fn modules() -> Vec<ModuleKey> {
-    [
-        norm_products::modules(),
-        qk_prep::modules(),
-        weighted_sum::modules(),
-    ]
-    .concat()
+    [qk_prep::modules(), weighted_sum::modules()].concat()
 }
 
 /// The stages of a plan's steps, in order and apart from each other. Exact plans have none: they are what others are

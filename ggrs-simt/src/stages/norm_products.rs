@@ -1,44 +1,19 @@
-//! A norm and the products that read it: the norm leaves its row in 8 bits, and all products are one launch.
-//!
-//! `rms_norm | add_rms_norm, matmul, matmul, ..` with few activations become two launches.
+//! A norm and the products that read it: `rms_norm | add_rms_norm, matmul, matmul, ..` with few activations become one
+//! launch or two.
 
-use bytemuck::{Pod, Zeroable};
 use ggrs_core::DType;
 use ggrs_core::ops::Op;
 
 use super::{Stage, StageArgs, Walk};
 use crate::driver::DevicePtr;
-use crate::kernel::{Args, Launch, ModuleKey};
+use crate::kernel::Args;
 use crate::kernels::fused::{MAX_MATRICES, Part, Weights, joined};
+use crate::kernels::norm_q8::{MAX_WIDTH, NormQ8, WIDTH_OF};
 use crate::kernels::product::matvec::unit_elems;
 use crate::kernels::product::q8::Q8;
 
 /// Activations at most: beyond, products are compute, and read their activations in another way.
 pub(super) const MAX_TOKENS: usize = 8;
-
-/// Elements of a row at most, and what their number must be a multiple of (`norm_q8.cu`).
-const MAX_WIDTH: usize = 16384;
-const WIDTH_OF: usize = 32;
-
-/// `NormQ8` of `norm_q8.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct NormQ8 {
-    x: u64,
-    addend: u64,
-    weight: u64,
-    sum: u64,
-    normed: u64,
-    q8: Q8,
-    width: i32,
-    eps: f32,
-}
-
-const _: () = assert!(size_of::<NormQ8>() == 72);
-
-pub(super) fn modules() -> Vec<ModuleKey> {
-    vec![ModuleKey::plain("norm_q8")]
-}
 
 /// A norm at the beginning of a stage.
 #[derive(Clone, Copy)]
@@ -87,29 +62,23 @@ impl NormStep {
         Q8::at(at, self.n_tokens as u64, self.width as u32)
     }
 
-    /// The launch, and where the norm lies in F32.
-    pub(super) fn launch(&self, args: &Args<'_>, q8: Q8) -> (Launch, DevicePtr) {
-        let normed = args.output(self.result()).data;
+    /// Its rows over a step's memory; those in 8 bits at `q8`.
+    pub(super) fn rows(&self, args: &Args<'_>, q8: Q8) -> NormQ8 {
         let (addend, sum, weight) = if self.has_addend {
             (args.input(1).data, args.output(0).data, args.input(2).data)
         } else {
             (0, 0, args.input(1).data)
         };
-        let params = NormQ8 {
+        NormQ8 {
             x: args.input(0).data,
             addend,
             weight,
             sum,
-            normed,
+            normed: args.output(self.result()).data,
             q8,
             width: self.width as i32,
             eps: self.eps,
-        };
-        let threads = (self.width.div_ceil(4) as u32).next_multiple_of(64);
-        let threads = threads.clamp(64, 1024);
-        let module = ModuleKey::plain("norm_q8");
-        let launch = Launch::new(module, "norm_q8", self.n_tokens as u32, threads, &params);
-        (launch, DevicePtr(normed))
+        }
     }
 }
 
@@ -169,15 +138,13 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
             return Vec::new();
         };
         let q8 = norm.q8(args.scratch);
-        let (launch, normed) = norm.launch(first, q8);
         let parts = products
             .iter()
             .zip(&dtypes)
             .map(|(args, dtype)| part(args, *dtype));
         let parts: Vec<Part> = parts.collect();
         let n = norm.n_tokens as u32;
-        let products = joined(&parts, q8, normed, n, n_multiprocessors);
-        std::iter::once(launch).chain(products).collect()
+        joined(&parts, norm.rows(first, q8), n, n_multiprocessors)
     };
     Some(Stage::new(steps, name, reason, norm.q8_bytes(), build))
 }

@@ -8,7 +8,8 @@ use super::params::int;
 use super::q8::{self, Q8};
 use super::{Form, glu_number};
 use crate::kernel::{Args, Choice, FaultKind, Launch, ModuleKey, Request};
-use crate::params::{FaultCell, View};
+use crate::kernels::norm_q8::NormQ8;
+use crate::params::{FaultCell, View, dtype_number};
 use crate::planes::Planes;
 
 const FILE: &str = "matvec";
@@ -29,6 +30,7 @@ struct Matvec {
     row_pitch: [i64; 2],
     expert_pitch: [i64; 2],
     x: Q8,
+    row: u64,
     out: u64,
     ids: u64,
     id_pitch: [i64; 2],
@@ -45,7 +47,7 @@ struct Matvec {
     pad: i32,
 }
 
-const _: () = assert!(size_of::<Matvec>() == 240);
+const _: () = assert!(size_of::<Matvec>() == 248);
 
 /// Elements of a row that a lane reads at once: 16 bytes of quants.
 pub(crate) const fn unit_elems(dtype: DType) -> u64 {
@@ -242,6 +244,7 @@ fn launches(form: &Form, dtype: DType, n_multiprocessors: u32, args: &Args<'_>) 
         row_pitch: views.map(|v| v.stride[3] / per_block),
         expert_pitch: views.map(|v| v.stride[2] / per_block),
         x: q8,
+        row: 0,
         out: out.data,
         ids: ids.data,
         id_pitch: [id_token, id_choice],
@@ -264,12 +267,20 @@ fn launches(form: &Form, dtype: DType, n_multiprocessors: u32, args: &Args<'_>) 
     let variant = Variant::new(form, out.rows());
     let module = ModuleKey::plain(FILE).with("FORMAT", dtype.name());
     let blocks = out.width().div_ceil(threads / lanes * variant.rows);
-    let product = Launch::new(module, variant.kernel, blocks, threads, &p).deep(variant.shares, 1);
-    if dtype.is_block() {
-        vec![q8::quantise(&x, q8), product]
-    } else {
-        vec![product]
+    let product = |p: &Matvec| {
+        Launch::new(module, variant.kernel, blocks, threads, p).deep(variant.shares, 1)
+    };
+    if !dtype.is_block() {
+        return vec![product(&p)];
     }
+    let row = NormQ8::plain(x.data, x.width());
+    let is_float = x.dtype == dtype_number(DType::F32) && x.data.is_multiple_of(16);
+    let is_one = !by_id && out.rows() == 1 && is_float;
+    if is_one && row.is_made_by_each(blocks, n_multiprocessors) {
+        let p = Matvec { row: x.data, ..p };
+        return vec![product(&p).shared(row.own_bytes())];
+    }
+    vec![q8::quantise(&x, q8), product(&p)]
 }
 
 /// A kernel for a number of activations.

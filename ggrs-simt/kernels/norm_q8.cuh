@@ -1,0 +1,82 @@
+// A row of activations as products want it: its sum with another, its RMS norm, and that in 8 bits. A launch of its own
+// makes the rows of several tokens; of one token every block of the product makes the row for itself.
+
+#include "quantise_q8.cuh"
+
+// `NormQ8` of kernels/norm_q8.rs. `addend` and `sum` may be missing together, `normed` and `q8.quants` each alone, and
+// `weight`, then the row is only put in 8 bits.
+struct NormQ8 {
+    const float* x;
+    const float* addend;
+    const float* weight;
+    float* sum;
+    float* normed;
+    Q8 q8;
+    i32 width;
+    float eps;
+};
+static_assert(sizeof(NormQ8) == 72, "NormQ8 of kernels/norm_q8.rs");
+
+struct __attribute__((aligned(16))) Row4 {
+    float v[4];
+};
+
+// What a block keeps of a row in shared memory: the norm in F32, unless there is none, and in 8 bits, if it is asked for.
+struct OwnRow {
+    float* floats;
+    Q8 q8;
+};
+// Of `memory`, for a row of `width` elements; as `OwnRow::bytes` of kernels/norm_q8.rs.
+DEVICE OwnRow own_row(u8* memory, const NormQ8& p) {
+    u8* quants = memory + (p.weight ? p.width * 4 : 0);
+    return {(float*)memory, {(i8*)quants, (Q8Scale*)(quants + p.width), p.width, 0}};
+}
+
+// Makes row `row` in `own`; what others read of it is written by whoever `keeps` it. The width is a multiple of 32. Every
+// thread of the block calls it; `space` is shared memory for 32 values.
+DEVICE void make_row(const NormQ8& p, i64 row, const OwnRow& own, bool keeps, double* space) {
+    Row4* floats = (Row4*)own.floats;
+    int n = p.width / 4;
+    // Weights while the launch before this one still runs.
+    if (p.weight) {
+        for (int i = threadIdx.x; i < n; i += blockDim.x) floats[i] = ((const Row4*)p.weight)[i];
+    }
+    WAIT();
+    const Row4* from = (const Row4*)(p.x + row * p.width);
+    float factor = 1.0f;
+    if (p.weight) {
+        float squares = 0.0f;
+        for (int i = threadIdx.x; i < n; i += blockDim.x) {
+            Row4 x = from[i], y = floats[i];
+            if (p.addend) {
+                Row4 other = ((const Row4*)(p.addend + row * p.width))[i];
+                for (int e = 0; e < 4; e++) x.v[e] += other.v[e];
+                if (keeps) ((Row4*)(p.sum + row * p.width))[i] = x;
+            }
+            for (int e = 0; e < 4; e++) {
+                squares += x.v[e] * x.v[e];
+                y.v[e] *= x.v[e];
+            }
+            floats[i] = y;
+        }
+        double mean = block_sum((double)squares, space) / p.width;
+        factor = (float)(1.0 / sqrt(mean + (double)p.eps));
+        from = floats;
+    }
+    // Whole warps take part in the groups' maxima.
+    for (int i = threadIdx.x; i - LANE < n; i += blockDim.x) {
+        bool is_there = i < n;
+        Row4 y = {};
+        if (is_there) {
+            y = from[i];
+            if (p.weight) {
+                for (int e = 0; e < 4; e++) y.v[e] *= factor;
+                floats[i] = y;
+                if (keeps && p.normed) ((Row4*)(p.normed + row * p.width))[i] = y;
+            }
+        }
+        if (own.q8.quants) q8_store4(own.q8, 0, 4 * i, y.v, is_there);
+        if (keeps && p.q8.quants) q8_store4(p.q8, row, 4 * i, y.v, is_there);
+    }
+    __syncthreads();
+}
