@@ -5,8 +5,12 @@
 // memory straight to the registers of the matrix units: scores are keys (rows) by heads (columns), the result is values
 // (rows) by heads. A product's terms may come in any order, and so may the rows of the result: lanes take those that
 // lie side by side in memory. `row` and `pair` of a lane: see matrix.cuh.
+//
+// Of one token, queries, keys and values may come as their products left them: every block makes its queries ready, and
+// those that will read the token's own key write it first.
 
 #include "attention_tile.cuh"
+#include "qk_prep.cuh"
 
 #define HEADS 8
 #define DECODE_WARPS 8
@@ -186,7 +190,27 @@ DEVICE void weigh_splits(const AttentionParams& p, DecodeShared& shared, i64 fir
     __syncthreads();
 }
 
-KERNEL(attention_decode, AttentionParams, THREADS, HEAD > 64 ? 1 : 2) {
+// Makes the queries of the block's heads ready, and the token's key and value if one of the block's keys is its own. All
+// blocks of a key head that have it write the same.
+DEVICE void prepare(const QkPrep& heads, DecodeShared& shared, i32 token, i32 first_head, i32 n_heads, i32 key_head,
+                    bool has_own_key) {
+    bool reports = blockIdx.y == 0;
+    for (int unit = WARP_ID; unit < HEADS + (has_own_key ? 2 : 0); unit += DECODE_WARPS) {
+        if (unit == HEADS) {
+            prepare_key(heads, token, key_head, reports);
+        } else if (unit == HEADS + 1) {
+            prepare_value(heads, token, key_head, reports);
+        } else if (unit < n_heads) {
+            u16* query = shared.query[unit];
+            prepare_query(heads, token, first_head + unit, [&](int i, float x) { query[i] = (u16)pack(x, 0.0f); });
+        } else {
+            for (int i = LANE; i < HEAD; i += WARP) shared.query[unit][i] = 0;
+        }
+    }
+}
+
+// With `heads`, queries are made ready here.
+DEVICE void decode(const AttentionParams& p, const QkPrep* heads) {
     DYNAMIC_SHARED(memory);
     DecodeShared& shared = *(DecodeShared*)memory;
     i32 split = blockIdx.x, token = blockIdx.z;
@@ -209,7 +233,7 @@ KERNEL(attention_decode, AttentionParams, THREADS, HEAD > 64 ? 1 : 2) {
     // Asked for first, used last.
     float query[QUERY_TURNS][8];
 #pragma unroll
-    for (int i = 0; i < QUERY_TURNS; i++) {
+    for (int i = 0; i < QUERY_TURNS && !heads; i++) {
         int at = i * THREADS + threadIdx.x, head = at / (HEAD / 8);
         i64 offset = token * p.q.stride[2] + (first_head + head) * p.q.stride[3] + at % (HEAD / 8) * 8;
         for (int e = 0; e < 8; e++) query[i][e] = 0.0f;
@@ -229,12 +253,26 @@ KERNEL(attention_decode, AttentionParams, THREADS, HEAD > 64 ? 1 : 2) {
     load_values(v, values, cells);
     i32 next_cells = cell_of_turn(p, walk, turn_start(walk, 1));
     prefetch_turn(keys, values, next_cells);
+    if (heads) {
+        // The last key is the token's own; where there is none, the first split says so.
+        i32 last = end - seen.first - 1;
+        bool has_own_key = split == (last < 0 ? 0 : last / KEYS_AT_A_TIME % n_used);
+        prepare(*heads, shared, token, first_head, n_heads, key_head, has_own_key);
+        __syncthreads();
+        // Who asked for it already got what was there before.
+        u32 own = start + WARP_ID / TEAM * STEP;
+        if (has_own_key && own < end && end - own <= STEP) {
+            load_keys(k, keys, cells);
+            load_values(v, values, cells);
+        }
+    } else {
 #pragma unroll
-    for (int i = 0; i < QUERY_TURNS; i++) {
-        int at = i * THREADS + threadIdx.x;
-        if (at < QUERY_PARTS) *(uint4*)&shared.query[at / (HEAD / 8)][at % (HEAD / 8) * 8] = packed(query[i]);
+        for (int i = 0; i < QUERY_TURNS; i++) {
+            int at = i * THREADS + threadIdx.x;
+            if (at < QUERY_PARTS) *(uint4*)&shared.query[at / (HEAD / 8)][at % (HEAD / 8) * 8] = packed(query[i]);
+        }
+        __syncthreads();
     }
-    __syncthreads();
 
     float unit = score_unit(p);
     // Of the heads `2 pair` and `2 pair + 1`; totals of this lane's keys only.
@@ -366,3 +404,14 @@ KERNEL(attention_decode, AttentionParams, THREADS, HEAD > 64 ? 1 : 2) {
         store_result(p, token, first_head + head, at, sum);
     }
 }
+
+KERNEL(attention_decode, AttentionParams, THREADS, HEAD > 64 ? 1 : 2) { decode(p, nullptr); }
+
+// `PreparedAttention` of attention/matrix.rs.
+struct PreparedAttention {
+    AttentionParams attention;
+    QkPrep heads;
+};
+static_assert(sizeof(PreparedAttention) == 1880, "PreparedAttention of attention/matrix.rs");
+
+KERNEL(attention_decode_heads, PreparedAttention, THREADS, HEAD > 64 ? 1 : 2) { decode(p.attention, &p.heads); }

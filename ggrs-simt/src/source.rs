@@ -50,6 +50,7 @@ sources! {
     "product_generic.cu",
     "q8_unit.cuh",
     "qk_prep.cu",
+    "qk_prep.cuh",
     "quantise.cu",
     "quantise.cuh",
     "quantise_q8.cu",

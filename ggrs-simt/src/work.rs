@@ -53,7 +53,7 @@ impl Work {
     pub(crate) const fn n_counters(&self) -> usize {
         match self {
             Self::Kernel(_, choice) => choice.n_counters(),
-            Self::Stage(_) => 0,
+            Self::Stage(stage) => stage.n_counters,
         }
     }
 
@@ -80,6 +80,7 @@ impl Work {
             (Self::Stage(stage), first) => stage.build(&StageArgs {
                 steps: &args,
                 scratch: first.map_or(DevicePtr(0), |a| a.scratch),
+                counters,
                 cells,
             }),
             (Self::Kernel(..), None) => Vec::new(),

@@ -15,6 +15,7 @@ pub(crate) mod norm;
 pub(crate) mod norm_q8;
 pub(crate) mod pages;
 pub(crate) mod product;
+pub(crate) mod qk_prep;
 pub(crate) mod recurrent;
 pub(crate) mod reduce;
 pub(crate) mod rope;

@@ -8,7 +8,7 @@ use crate::kernel::{Args, FaultKind};
 
 /// `Pages` of `pages.cuh`.
 #[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub(crate) struct Pages {
     positions: u64,
     slots: u64,

@@ -16,6 +16,7 @@ use ggrs_core::device::{Fusion, FusionRequest, Precision, Route};
 
 use crate::driver::{DevicePtr, Facts};
 use crate::kernel::{Args, FaultKind, Launch, ModuleKey};
+use crate::kernels;
 use crate::params::FaultCell;
 
 pub(crate) use walk::Walk;
@@ -26,6 +27,8 @@ pub(crate) struct StageArgs<'a> {
     pub(crate) steps: &'a [Args<'a>],
     /// The stage's working memory.
     pub(crate) scratch: DevicePtr,
+    /// The stage's counters.
+    pub(crate) counters: DevicePtr,
     /// The stage's fault cells, as declared.
     pub(crate) cells: &'a [FaultCell],
 }
@@ -40,6 +43,8 @@ pub(crate) struct Stage {
     route: Route,
     /// What its launches may find wrong, by the step that the user knows.
     pub(crate) faults: Vec<(usize, FaultKind)>,
+    /// Counters of its launches: see [`Choice::counters`](crate::kernel::Choice::counters).
+    pub(crate) n_counters: usize,
     build: Build,
 }
 
@@ -60,6 +65,7 @@ impl Stage {
                 scratch_bytes,
             },
             faults: Vec::new(),
+            n_counters: 0,
             build: Box::new(build),
         }
     }
@@ -68,6 +74,20 @@ impl Stage {
     #[must_use]
     pub(crate) fn fault(mut self, position: usize, kind: FaultKind) -> Self {
         self.faults.push((position, kind));
+        self
+    }
+
+    /// The same with more faults, likewise.
+    #[must_use]
+    pub(crate) fn faults(mut self, faults: Vec<(usize, FaultKind)>) -> Self {
+        self.faults.extend(faults);
+        self
+    }
+
+    /// The same with counters.
+    #[must_use]
+    pub(crate) const fn counters(mut self, n: usize) -> Self {
+        self.n_counters = n;
         self
     }
 
@@ -98,7 +118,7 @@ const FINDERS: &[Find] = &[
 
 /// Every module that stages can ask for.
 pub(crate) fn modules() -> Vec<ModuleKey> {
-    [qk_prep::modules(), weighted_sum::modules()].concat()
+    [kernels::qk_prep::modules(), weighted_sum::modules()].concat()
 }
 
 /// The stages of a plan's steps, in order and apart from each other. Exact plans have none: they are what others are

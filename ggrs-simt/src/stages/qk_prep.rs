@@ -1,54 +1,28 @@
 //! Between products and attention: per-head norms and rotation of queries and keys, keys and values into the cache.
 //!
-//! `rms_norm q, rms_norm k, rope q, rope k, cache_write k, cache_write v`, in this order, become one launch.
+//! `rms_norm q, rms_norm k, rope q, rope k, cache_write k, cache_write v`, in this order, become one launch; of one token,
+//! with the attention that follows.
 
-use bytemuck::{Pod, Zeroable};
 use ggrs_core::ops::{Op, Rope, RopeMode, Yarn};
 
 use super::{Stage, StageArgs, Walk};
-use crate::kernel::{Args, Launch, ModuleKey};
+use crate::kernel::{Args, FaultKind};
+use crate::kernels::attention::DecodeHeads;
 use crate::kernels::pages::Pages;
-use crate::params::{FaultCell, dtype_number};
-use crate::turns::wrapped;
+use crate::kernels::qk_prep::{MAX_PAIRS, QkPrep, QkPrepArgs};
+use crate::params::dtype_number;
 
-/// Pairs of a head at most.
-const MAX_PAIRS: usize = 128;
-
-/// `QkPrep` of `qk_prep.cu`.
-#[repr(C)]
-#[derive(Clone, Copy, Pod, Zeroable)]
-struct QkPrep {
-    q: u64,
-    k: u64,
-    v: u64,
-    q_out: u64,
-    q_weight: u64,
-    k_weight: u64,
-    k_cache: u64,
-    v_cache: u64,
-    pages: Pages,
-    faults: [FaultCell; 6],
-    turns: [u64; MAX_PAIRS],
-    eps: f32,
-    n_tokens: i32,
-    n_heads: i32,
-    n_kv_heads: i32,
-    width: i32,
-    value_width: i32,
-    cache_dtype: i32,
-    pad: i32,
+/// The six steps, all but their memory.
+struct Heads {
+    prep: QkPrep,
+    /// Cells of a block of the caches.
+    block: usize,
+    /// What the two writers may find wrong.
+    faults: Vec<(usize, FaultKind)>,
 }
 
-const _: () = assert!(size_of::<QkPrep>() == 1272);
-
-const THREADS: u32 = 128;
-
-pub(super) fn modules() -> Vec<ModuleKey> {
-    vec![ModuleKey::plain("qk_prep")]
-}
-
-/// The stage that begins at a step.
-pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
+/// The steps that begin at a step.
+fn heads(walk: &Walk<'_>, at: usize) -> Option<Heads> {
     let steps = at..at + 6;
     let (q_norm, k_norm, q_rope, k_rope, k_write, v_write) =
         (at, at + 1, at + 2, at + 3, at + 4, at + 5);
@@ -107,80 +81,122 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
         return None;
     }
     let whole = |n: usize| i32::try_from(n).ok();
-    let params = QkPrep {
-        turns: turns_of(rope),
-        eps: norm.eps.0,
-        n_tokens: whole(n_tokens)?,
-        n_heads: whole(n_heads)?,
-        n_kv_heads: whole(n_kv_heads)?,
-        width: whole(width)?,
-        value_width: whole(value_width)?,
-        cache_dtype: dtype_number(k_cache),
-        ..QkPrep::zeroed()
-    };
-    let n_units = n_tokens * (n_heads + 2 * n_kv_heads);
-    let warps = (THREADS / walk.facts.warp.max(1)).max(1) as usize;
-    let grid = u32::try_from(n_units.div_ceil(warps)).ok()?;
-    let block = write.block;
-    let build = move |args: &StageArgs<'_>| {
-        let [q_norm, k_norm, q_rope, _, k_write, v_write] = args.steps else {
-            return Vec::new();
-        };
-        place(
-            params,
-            [q_norm, k_norm, q_rope, k_write, v_write],
-            block,
-            args.cells,
-            grid,
-        )
-    };
-    let reason = "norms, rotation and cache writes of queries, keys and values in one launch";
-    let mut stage = Stage::new(steps, "qk_prep", reason, 0, build);
+    let mut prep = QkPrep::turning(rope);
+    prep.eps = norm.eps.0;
+    prep.n_tokens = whole(n_tokens)?;
+    prep.n_heads = whole(n_heads)?;
+    prep.n_kv_heads = whole(n_kv_heads)?;
+    prep.width = whole(width)?;
+    prep.value_width = whole(value_width)?;
+    prep.cache_dtype = dtype_number(k_cache);
+    let mut faults = Vec::new();
     for step in [k_write, v_write] {
         let (cache, table) = (walk.input_desc(step, 0)?, walk.input_desc(step, 4)?);
-        for fault in Pages::faults(cache, table, block) {
-            stage = stage.fault(step, fault);
-        }
+        let of_pages = Pages::faults(cache, table, write.block);
+        faults.extend(of_pages.map(|fault| (step, fault)));
     }
-    Some(stage)
+    Some(Heads {
+        prep,
+        block: write.block,
+        faults,
+    })
+}
+
+impl Heads {
+    /// The parameters over the memory of the steps.
+    fn over(&self, args: &StageArgs<'_>) -> Option<QkPrep> {
+        let [q_norm, k_norm, q_rope, _, k_write, v_write, ..] = args.steps else {
+            return None;
+        };
+        Some(self.prep.over(&QkPrepArgs {
+            q_norm,
+            k_norm,
+            q_rope,
+            k_write,
+            v_write,
+            block: self.block,
+            cells: args.cells,
+        }))
+    }
+}
+
+/// The stage that begins at a step: with the attention of one token behind it, or alone.
+pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
+    let heads = heads(walk, at)?;
+    Some(match attention(walk, at) {
+        Some(decode) => with_attention(heads, decode, at),
+        None => alone(heads, at, walk.facts.warp),
+    })
+}
+
+fn alone(heads: Heads, at: usize, warp: u32) -> Stage {
+    let reason = "norms, rotation and cache writes of queries, keys and values in one launch";
+    let faults = heads.faults.clone();
+    let build = move |args: &StageArgs<'_>| {
+        let prep = heads.over(args);
+        prep.map(|prep| prep.launch(warp)).into_iter().collect()
+    };
+    Stage::new(at..at + 6, "qk_prep", reason, 0, build).faults(faults)
+}
+
+/// The attention behind the six steps, if it is of one token and nobody else reads the queries.
+fn attention(walk: &Walk<'_>, at: usize) -> Option<DecodeHeads> {
+    let (q_rope, k_write, v_write, attention) = (at + 2, at + 4, at + 5, at + 6);
+    let Op::Attention(op) = walk.op(attention)? else {
+        return None;
+    };
+    let queries = walk.output(q_rope, 0)?;
+    let chained = walk.reads(attention, 0, queries)
+        && walk.is_inner(queries, &(at..attention + 1))
+        && walk.input(attention, 1)? == walk.output(k_write, 0)?
+        && walk.input(attention, 2)? == walk.output(v_write, 0)?
+        && (2..5).all(|i| {
+            walk.input(k_write, i)
+                .is_some_and(|v| walk.reads(attention, i + 1, v))
+        });
+    let decode = walk.with_request(attention, |request| DecodeHeads::new(op, request))??;
+    chained.then_some(decode)
+}
+
+fn with_attention(heads: Heads, decode: DecodeHeads, at: usize) -> Stage {
+    let attention = at + 6;
+    let mut faults = heads.faults.clone();
+    faults.extend(decode.faults.iter().map(|fault| (attention, *fault)));
+    let reason = format!(
+        "queries, keys and values made ready where they are read; {}",
+        decode.reason
+    );
+    let (scratch, n_counters, n_own) =
+        (decode.scratch_bytes, decode.n_counters, heads.faults.len());
+    let build = move |args: &StageArgs<'_>| {
+        let launch = heads
+            .over(args)
+            .zip(args.steps.last())
+            .map(|(prep, attention)| {
+                decode.launch(
+                    prep,
+                    &Args {
+                        scratch: args.scratch,
+                        counters: args.counters,
+                        cells: args.cells.get(n_own..).unwrap_or_default(),
+                        ..*attention
+                    },
+                )
+            });
+        launch.into_iter().collect()
+    };
+    Stage::new(
+        at..attention + 1,
+        "qk_prep+attention/decode",
+        reason,
+        scratch,
+        build,
+    )
+    .faults(faults)
+    .counters(n_counters)
 }
 
 /// Rotation of whole heads in pairs of halves, without scaling.
 fn is_simple(rope: &Rope) -> bool {
     rope.mode == RopeMode::Neox && !rope.factors && rope.yarn == Yarn::default()
-}
-
-/// Turns per position of each pair.
-fn turns_of(rope: &Rope) -> [u64; MAX_PAIRS] {
-    let mut turns = [0; MAX_PAIRS];
-    for (turn, pair) in turns.iter_mut().zip(rope.pairs()) {
-        *turn = wrapped(pair);
-    }
-    turns
-}
-
-fn place(
-    mut params: QkPrep,
-    [q_norm, k_norm, q_rope, k_write, v_write]: [&Args<'_>; 5],
-    block: usize,
-    cells: &[FaultCell],
-    grid: u32,
-) -> Vec<Launch> {
-    params.q = q_norm.input(0).data;
-    params.q_weight = q_norm.input(1).data;
-    params.k = k_norm.input(0).data;
-    params.k_weight = k_norm.input(1).data;
-    params.q_out = q_rope.output(0).data;
-    params.v = v_write.input(1).data;
-    params.k_cache = k_write.output(0).data;
-    params.v_cache = v_write.output(0).data;
-    params.pages = Pages::of(k_write, block);
-    params.faults = std::array::from_fn(|i| cells.get(i).copied().unwrap_or_default());
-    vec![Launch::new(
-        ModuleKey::plain("qk_prep"),
-        "qk_prep",
-        grid,
-        THREADS,
-        &params,
-    )]
 }

@@ -103,8 +103,12 @@ impl<'a> Walk<'a> {
             .is_some_and(|d| d.dtype == DType::F32 && d.is_contiguous())
     }
 
-    /// The kernel that runs a step on its own, if a stage can have it: stages have no counters.
-    pub(crate) fn choice(&self, step: usize) -> Option<Choice> {
+    /// What a step asks of this device.
+    pub(crate) fn with_request<T>(
+        &self,
+        step: usize,
+        then: impl FnOnce(&Request<'_>) -> T,
+    ) -> Option<T> {
         let graph = self.request.graph;
         let node = graph.node(*self.request.nodes.get(step)?);
         let (inputs, outputs) = graph.io(node);
@@ -116,13 +120,18 @@ impl<'a> Walk<'a> {
             outputs: &outputs,
             precision: self.request.precision,
         };
-        routes::choose(&Request {
+        Some(then(&Request {
             operands: &operands,
             facts: self.facts,
             group: None,
-        })
-        .ok()
-        .filter(|choice| choice.n_counters() == 0)
+        }))
+    }
+
+    /// The kernel that runs a step on its own, if it needs no counters.
+    pub(crate) fn choice(&self, step: usize) -> Option<Choice> {
+        self.with_request(step, routes::choose)?
+            .ok()
+            .filter(|choice| choice.n_counters() == 0)
     }
 
     /// The dtype of operand `i` of a step if it is a weight in planes.

@@ -1,11 +1,13 @@
 //! Attention over paged caches on matrix units: one kernel for a few tokens, one for many.
 
+use bytemuck::{Pod, Zeroable};
 use ggrs_core::ops::{Attention, Visibility};
 use ggrs_core::{DType, TensorDesc};
 
 use super::params::{AttentionParams, Sizes, Splits};
 use super::{combine, matrix_module};
 use crate::kernel::{Args, Choice, Launch, Request};
+use crate::kernels::qk_prep::QkPrep;
 
 /// Dtypes of keys and values that the kernels are built for.
 pub(super) const DTYPES: [DType; 3] = [DType::F16, DType::BF16, DType::Q8_0];
@@ -147,9 +149,19 @@ pub(super) fn matrix(
     Ok(prefill(op, request, sizes, tile, dtype))
 }
 
+/// `PreparedAttention` of `attention_decode.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct PreparedAttention {
+    attention: AttentionParams,
+    heads: QkPrep,
+}
+
+const _: () = assert!(size_of::<PreparedAttention>() == 1880);
+
 /// Blocks and splits of `attention_decode`.
 #[derive(Clone, Copy)]
-struct Decode {
+pub(super) struct Decode {
     sizes: Sizes,
     /// Blocks for each token and split.
     tiles: usize,
@@ -169,20 +181,54 @@ impl Decode {
         }
     }
 
+    /// The launch for one token, if the matrix units take it.
+    pub(super) fn of_one_token(
+        op: &Attention,
+        request: &Request<'_>,
+        sizes: Sizes,
+    ) -> Option<Self> {
+        let takes = sizes.tokens == 1 && obstacle(op, request, &sizes).is_none();
+        takes.then(|| Self::new(request, sizes, request.input(1).dtype))
+    }
+
+    /// Why it is chosen.
+    pub(super) fn reason(&self) -> String {
+        let n = self.splits.0;
+        format!("matrix units for each token, keys in up to {n} parts")
+    }
+
+    /// Working memory.
+    pub(super) const fn scratch_bytes(&self) -> u64 {
+        self.splits.bytes(&self.sizes).1
+    }
+
     /// Counters that the launch needs.
-    const fn counters(&self) -> usize {
+    pub(super) const fn counters(&self) -> usize {
         self.tiles * self.sizes.tokens
     }
 
     /// The launch: of all tokens, or of those that `attention_prefill` leaves in tiles of so many.
     fn launch(&self, op: &Attention, args: &Args<'_>, tile_tokens: usize) -> Launch {
+        let p = self.params(op, args).with_tile_tokens(tile_tokens);
+        self.launch_of("attention_decode", &p)
+    }
+
+    /// The launch that makes the heads of its one token ready itself.
+    pub(super) fn launch_with(&self, op: &Attention, args: &Args<'_>, heads: QkPrep) -> Launch {
+        let attention = self.params(op, args);
+        let p = PreparedAttention { attention, heads };
+        self.launch_of("attention_decode_heads", &p)
+    }
+
+    fn params(&self, op: &Attention, args: &Args<'_>) -> AttentionParams {
+        AttentionParams::new(op, args, &self.sizes, self.splits)
+            .with_whole_keys(whole_keys(self.sizes.key_width))
+    }
+
+    fn launch_of<P: Pod>(&self, kernel: &'static str, p: &P) -> Launch {
         let width = self.sizes.key_width;
-        let p = AttentionParams::new(op, args, &self.sizes, self.splits)
-            .with_whole_keys(whole_keys(width))
-            .with_tile_tokens(tile_tokens);
         let module = matrix_module("attention_decode", width, self.dtype);
-        let splits = self.splits.0 as u32;
-        Launch::new(module, "attention_decode", splits, DECODE_THREADS, &p)
+        Launch::new(module, kernel, self.splits.0 as u32, DECODE_THREADS, p)
             .deep(self.tiles as u32, self.sizes.tokens as u32)
             .shared(decode_shared_bytes(width))
     }
@@ -190,10 +236,7 @@ impl Decode {
 
 fn decode(op: &Attention, request: &Request<'_>, sizes: Sizes, dtype: DType) -> Choice {
     let decode = Decode::new(request, sizes, dtype);
-    let reason = format!(
-        "matrix units for each token, keys in up to {} parts",
-        decode.splits.0
-    );
+    let reason = decode.reason();
     let op = op.clone();
     let build = move |args: &Args<'_>| {
         if args.output(0).elems() == 0 {
@@ -202,7 +245,7 @@ fn decode(op: &Attention, request: &Request<'_>, sizes: Sizes, dtype: DType) -> 
         vec![decode.launch(&op, args, 0)]
     };
     Choice::new("attention/decode", reason, build)
-        .scratch(decode.splits.bytes(&sizes).1)
+        .scratch(decode.scratch_bytes())
         .counters(decode.counters())
 }
 
@@ -244,7 +287,7 @@ fn prefill(
         launches.extend(rest.map(|rest| rest.launch(&op, args, tokens)));
         launches
     };
-    let scratch = rest.map_or(0, |rest| rest.splits.bytes(&sizes).1);
+    let scratch = rest.map_or(0, |rest| rest.scratch_bytes());
     Choice::new("attention/prefill", reason, build)
         .scratch(scratch.max(splits.bytes(&sizes).1))
         .counters(rest.map_or(0, |rest| rest.counters()))

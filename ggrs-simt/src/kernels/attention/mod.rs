@@ -10,7 +10,9 @@ mod params;
 use ggrs_core::ops::{Attention, Visibility};
 use ggrs_core::{DType, Unsupported};
 
+use self::matrix::Decode;
 use self::params::{AttentionParams, Sizes, Splits};
+use super::qk_prep::QkPrep;
 use crate::kernel::{Args, Choice, FaultKind, Launch, ModuleKey, Request};
 
 /// `softmax(scale * q k^T + ..) v` with grouped heads.
@@ -21,23 +23,58 @@ pub(crate) fn attention(op: &Attention, request: &Request<'_>) -> Result<Choice,
     Ok(with_faults(choice, op, request))
 }
 
-/// What a paged cache may find wrong, in the order of the parameter block.
 fn with_faults(choice: Choice, op: &Attention, request: &Request<'_>) -> Choice {
+    let faults = faults(op, request);
+    faults.into_iter().fold(choice, Choice::fault)
+}
+
+/// What a paged cache may find wrong, in the order of the parameter block.
+fn faults(op: &Attention, request: &Request<'_>) -> Vec<FaultKind> {
     let Visibility::Paged { block, .. } = op.visibility else {
-        return choice;
+        return Vec::new();
     };
     let (cache, table) = (request.input(1), request.input(5));
     let size = |desc: &ggrs_core::TensorDesc, axis: usize| {
         desc.shape.sizes().get(axis).copied().unwrap_or(0)
     };
-    let bounds = [
+    [
         ("slots", size(&table, 0)),
         ("positions", size(&table, 1).saturating_mul(block)),
         ("page table", size(&cache, 0).div_ceil(block.max(1))),
-    ];
-    bounds.into_iter().fold(choice, |choice, (role, bound)| {
-        choice.fault(FaultKind::IndexOutOfRange { role, bound })
-    })
+    ]
+    .map(|(role, bound)| FaultKind::IndexOutOfRange { role, bound })
+    .to_vec()
+}
+
+/// Attention of one token whose queries, keys and values are made ready in the same launch.
+pub(crate) struct DecodeHeads {
+    decode: Decode,
+    op: Attention,
+    pub(crate) reason: String,
+    pub(crate) scratch_bytes: u64,
+    pub(crate) n_counters: usize,
+    pub(crate) faults: Vec<FaultKind>,
+}
+
+impl DecodeHeads {
+    /// The launch for an attention, if matrix units take it.
+    pub(crate) fn new(op: &Attention, request: &Request<'_>) -> Option<Self> {
+        let sizes = Sizes::of(op, request);
+        let decode = Decode::of_one_token(op, request, sizes)?;
+        Some(Self {
+            decode,
+            op: op.clone(),
+            reason: decode.reason(),
+            scratch_bytes: decode.scratch_bytes(),
+            n_counters: decode.counters(),
+            faults: faults(op, request),
+        })
+    }
+
+    /// The launch over the attention's memory; queries are those of `heads`.
+    pub(crate) fn launch(&self, heads: QkPrep, args: &Args<'_>) -> Launch {
+        self.decode.launch_with(&self.op, args, heads)
+    }
 }
 
 /// Threads of a block of `attention_generic`.
