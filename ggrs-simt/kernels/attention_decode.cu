@@ -9,6 +9,7 @@
 // Of one token, queries, keys and values may come as their products left them: every block makes its queries ready, and
 // those that will read the token's own key write it first.
 
+#include "ahead.cuh"
 #include "attention_tile.cuh"
 #include "qk_prep.cuh"
 
@@ -197,12 +198,13 @@ DEVICE void prepare(const QkPrep& heads, DecodeShared& shared, i32 token, i32 fi
     bool reports = blockIdx.y == 0;
     for (int unit = WARP_ID; unit < HEADS + (has_own_key ? 2 : 0); unit += DECODE_WARPS) {
         if (unit == HEADS) {
-            prepare_key(heads, token, key_head, reports);
+            prepare_key<HEAD / 2 / 32>(heads, token, key_head, reports);
         } else if (unit == HEADS + 1) {
             prepare_value(heads, token, key_head, reports);
         } else if (unit < n_heads) {
             u16* query = shared.query[unit];
-            prepare_query(heads, token, first_head + unit, [&](int i, float x) { query[i] = (u16)pack(x, 0.0f); });
+            prepare_query<HEAD / 2 / 32>(heads, token, first_head + unit,
+                                         [&](int i, float x) { query[i] = (u16)pack(x, 0.0f); });
         } else {
             for (int i = LANE; i < HEAD; i += WARP) shared.query[unit][i] = 0;
         }
@@ -409,9 +411,13 @@ KERNEL(attention_decode, AttentionParams, THREADS, HEAD > 64 ? 1 : 2) { decode(p
 
 // `PreparedAttention` of attention/matrix.rs.
 struct PreparedAttention {
+    Ahead ahead;
     AttentionParams attention;
     QkPrep heads;
 };
-static_assert(sizeof(PreparedAttention) == 1880, "PreparedAttention of attention/matrix.rs");
+static_assert(sizeof(PreparedAttention) == 1928, "PreparedAttention of attention/matrix.rs");
 
-KERNEL(attention_decode_heads, PreparedAttention, THREADS, HEAD > 64 ? 1 : 2) { decode(p.attention, &p.heads); }
+KERNEL(attention_decode_heads, PreparedAttention, THREADS, 1) {
+    prefetch_ahead(p.ahead);
+    decode(p.attention, &p.heads);
+}

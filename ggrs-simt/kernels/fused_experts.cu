@@ -1,6 +1,7 @@
 // The two halves of a layer of experts for a few tokens, of weights of one format (-DFORMAT=Q4_K): gate and up with the
 // hidden activations left in 8 bits, and down with the experts' results weighted and added.
 
+#include "ahead.cuh"
 #include "gate.cuh"
 #include "matvec.cuh"
 #include "router.cuh"
@@ -43,37 +44,61 @@ struct ExpertsUp {
     Experts experts;
     Q8 x;
     Q8 hidden;
-    // With logits, the choice is made here too: every block makes it for its token, and one of them writes it.
+    // With logits, the choice is made here too: every block makes it for itself, and one more for each token writes it.
     RouterParams router;
+    // The bank that multiplies what is written here.
+    Planes down;
+    i64 down_pitch;
     i32 x_per_token;
     i32 glu;
+    i32 n_blocks;
+    i32 pad;
 };
-static_assert(sizeof(ExpertsUp) == 360, "ExpertsUp of kernels/fused.rs");
+static_assert(sizeof(ExpertsUp) == 424, "ExpertsUp of kernels/fused.rs");
 
 // Formats whose kernel has registers for two blocks of 512.
 #define IS_SMALL (FORMAT == Q4_K || FORMAT == Q4_0 || FORMAT == Q4_1 || FORMAT == Q8_0)
 #define UP_THREADS (IS_SMALL ? 512 : 256)
 
+// What a block will read of gate and up, and its share of what the next launch will read of the same expert.
+DEVICE void prefetch_expert(const ExpertsUp& p, i32 expert) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            i64 first = expert * p.expert_pitch[r] + (i64)(blockIdx.x * 32) * p.row_pitch[r];
+            u64 n_bytes = 32 * p.row_pitch[r] * plane_bytes(FORMAT, i);
+            prefetch_share(plane(p.weights[r], i, first), n_bytes, threadIdx.x, UP_THREADS);
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        u64 n_bytes = p.down_pitch * p.down.pitch[i];
+        u32 own = blockIdx.x * UP_THREADS + threadIdx.x;
+        prefetch_share(plane(p.down, i, expert * p.down_pitch), n_bytes, own, p.n_blocks * UP_THREADS);
+    }
+}
+
 // A block has 32 rows of gate and up, a group of hidden activations; blocks along y are the pairs.
 KERNEL(experts_up, ExpertsUp, UP_THREADS, 2) {
     __shared__ float hidden[32];
-    __shared__ i32 chosen;
+    __shared__ FoundShared found;
     WAIT();
     TRIGGER();
     int pair = blockIdx.y, token = pair / p.experts.n_used, choice = pair % p.experts.n_used;
     i32 expert;
     if (p.router.logits.data) {
-        if (WARP_ID == 0) {
-            bool writes = blockIdx.x == 0 && choice == 0;
-            i32 id = p.router.logits.size[4] <= 4 * WARP ? route_token<Held<4>>(p.router, token, choice + 1, writes)
-                                                         : route_token<Held<8>>(p.router, token, choice + 1, writes);
-            if (LANE == 0) chosen = place_of_id(p.experts, id);
+        if ((int)blockIdx.x == p.n_blocks) {
+            if (choice > 0 || WARP_ID > 0) return;
+            if (p.router.logits.size[4] <= 4 * WARP) route_token<Held<4>>(p.router, token);
+            else route_token<Held<8>>(p.router, token);
+            return;
         }
-        __syncthreads();
-        expert = chosen;
+        expert = place_of_id(p.experts, find_expert(p.router, token, choice, found));
     } else {
         expert = place_of_expert(p.experts, token, choice, blockIdx.x == 0 && threadIdx.x == 0);
     }
+    if (expert >= 0) prefetch_expert(p, expert);
     constexpr u32 LANES = UP_THREADS / 32;
     u32 lane = threadIdx.x % LANES;
     int row = threadIdx.x / LANES;
@@ -121,7 +146,7 @@ static_assert(sizeof(ExpertsDown) == 192, "ExpertsDown of kernels/fused.rs");
 #define DOWN_THREADS 128
 
 // Blocks along x share the rows, blocks along y are the tokens.
-KERNEL(experts_down, ExpertsDown, DOWN_THREADS, 8) {
+KERNEL(experts_down, ExpertsDown, DOWN_THREADS, FORMAT == Q3_K ? 6 : 8) {
     __shared__ float space[DOWN_THREADS / WARP];
     WAIT();
     TRIGGER();

@@ -1,6 +1,7 @@
 // Up to four matrices of weights, of any dtypes, times the same activations in one launch (-DTOKENS=1, 2 or 4 of them
 // at once): queries, keys and values, or a router beside its shared expert.
 
+#include "ahead.cuh"
 #include "matvec.cuh"
 #include "norm_q8.cuh"
 
@@ -28,41 +29,46 @@ static_assert(sizeof(Matrix) == 88, "Matrix of kernels/fused.rs");
 
 // `Joined` of kernels/fused.rs. Block formats multiply the rows in 8 bits, scalars those in F32.
 struct Joined {
+    Ahead ahead;
     Matrix matrices[4];
-    // As a launch before this one left them; if `is_made_here`, the one row that every block makes for itself.
+    // As a launch before this one left them, or to be made.
     NormQ8 rows;
     i32 n_matrices;
     // Activations.
     i32 n;
-    i32 is_made_here;
-    i32 pad;
 };
-static_assert(sizeof(Joined) == 440, "Joined of kernels/fused.rs");
+static_assert(sizeof(Joined) == 480, "Joined of kernels/fused.rs");
 
 // Rows that the threads of a row have at once: two read the activations half as often, where there are registers.
 DEVICE constexpr int rows_together(int format) { return TOKENS == 1 || unit_elems(format) > 32 ? 1 : 2; }
+// Units in flight at most, likewise.
+DEVICE constexpr int most_units(int format, bool makes) { return format == Q5_K || (makes && format == Q6_K) ? 1 : 2; }
 
-// Blocks along y share the activations.
-KERNEL(joined_products, Joined, THREADS, TOKENS == 1 ? 3 : TOKENS == 4 ? BLOCKS_OF_4 : 2) {
+// Blocks along y share the activations. With MAKES every block makes the one row for itself.
+template <bool MAKES> DEVICE void multiply(const Joined& p) {
     DYNAMIC_SHARED(memory);
     __shared__ float space[THREADS / WARP * 2 * TOKENS];
-    __shared__ double norm_space[32];
+    __shared__ float norm_space[32];
     TRIGGER();
     int which = 0;
     while (which + 1 < p.n_matrices && (int)blockIdx.x >= p.matrices[which + 1].first_block) which++;
     const Matrix& a = p.matrices[which];
     int block = blockIdx.x - a.first_block, token = blockIdx.y * TOKENS;
-    bool makes = TOKENS == 1 && p.is_made_here;
     OwnRow own = own_row(memory, p.rows);
-    Q8 x = makes ? own.q8 : p.rows.q8;
-    Q8 floats = {(i8*)(makes ? own.floats : p.rows.normed), nullptr, p.rows.width, 0};
+    Q8 x = MAKES ? own.q8 : p.rows.q8;
+    Q8 floats = {(i8*)(MAKES ? own.floats : p.rows.normed), nullptr, p.rows.width, 0};
     auto ready = [&] {
-        if (makes) make_row(p.rows, 0, own, blockIdx.x == 0, norm_space);
-        else WAIT();
+        if (MAKES) {
+            prefetch_ahead(p.ahead);
+            make_row(p.rows, 0, own, blockIdx.x == 0, norm_space);
+        } else {
+            WAIT();
+        }
     };
 #define MULTIPLY(FORMAT) \
-    multiply_rows<FORMAT, rows_together(FORMAT), TOKENS>(a.weights, a.row_pitch, a.m, 1u << a.lane_bits, block, \
-                                   is_block(FORMAT) ? x : floats, token, p.n, a.out, a.out_pitch, space, ready)
+    multiply_rows<FORMAT, rows_together(FORMAT), TOKENS, most_units(FORMAT, MAKES)>( \
+        a.weights, a.row_pitch, a.m, 1u << a.lane_bits, block, is_block(FORMAT) ? x : floats, token, p.n, a.out, \
+        a.out_pitch, space, ready)
     switch (a.dtype) {
         case F32: MULTIPLY(F32); break;
         case F16: MULTIPLY(F16); break;
@@ -71,3 +77,8 @@ KERNEL(joined_products, Joined, THREADS, TOKENS == 1 ? 3 : TOKENS == 4 ? BLOCKS_
     }
 #undef MULTIPLY
 }
+
+KERNEL(joined_products, Joined, THREADS, TOKENS == 1 ? 3 : TOKENS == 4 ? BLOCKS_OF_4 : 2) { multiply<false>(p); }
+#if TOKENS == 1
+KERNEL(joined_products_of_row, Joined, THREADS, 3) { multiply<true>(p); }
+#endif

@@ -118,7 +118,7 @@ KERNEL(matvec_1, Matvec, THREADS, 3) { dense<false, 1, 1>(p); }
 KERNEL(matvec_2, Matvec, THREADS, 2) { dense<false, 2, 2>(p); }
 KERNEL(matvec_4, Matvec, THREADS, 1) { dense<false, 2, 4>(p); }
 KERNEL(matvec_8, Matvec, THREADS, 1) { dense<false, 2, 8>(p); }
-KERNEL(matvec_glu_1, Matvec, THREADS, 3) { dense<true, 2, 1>(p); }
+KERNEL(matvec_glu_1, Matvec, THREADS, FORMAT == Q3_K ? 2 : 3) { dense<true, 2, 1>(p); }
 KERNEL(matvec_glu_2, Matvec, THREADS, 2) { dense<true, 2, 2>(p); }
 KERNEL(matvec_glu_4, Matvec, THREADS, 1) { dense<true, 2, 4>(p); }
 KERNEL(matvec_by_id, Matvec, THREADS_BY_ID, 8) { by_id<false>(p); }

@@ -200,8 +200,8 @@ template <int ROWS, int N> DEVICE void sum_lanes(float (&sum)[ROWS][N], u32 lane
 
 // Rows of one matrix, those of block `block` of all that share it, times activations `token..` of `n`: `out` has a row
 // of `m` for each, `out_pitch` apart. `lanes` threads have ROWS rows together. `space` is shared memory for a value of
-// each warp, row and activation. `ready` as of `dot_rows`.
-template <int FORMAT, int ROWS, int N, typename Ready>
+// each warp, row and activation. MOST and `ready` as of `dot_rows`.
+template <int FORMAT, int ROWS, int N, int MOST, typename Ready>
 DEVICE void multiply_rows(const Planes& weights, i64 row_pitch, int m, u32 lanes, int block, const Q8& x, int token,
                           int n, float* out, i64 out_pitch, float* space, Ready ready) {
     u32 lane = threadIdx.x & (lanes - 1);
@@ -213,7 +213,7 @@ DEVICE void multiply_rows(const Planes& weights, i64 row_pitch, int m, u32 lanes
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
         for (int t = 0; t < N; t++) sum[r][t] = 0.0f;
-    dot_rows<FORMAT, ROWS, N, FORMAT == Q5_K ? 1 : 2>(rows, lane, lanes, x, token, n - token, sum, ready);
+    dot_rows<FORMAT, ROWS, N, MOST>(rows, lane, lanes, x, token, n - token, sum, ready);
     sum_lanes<ROWS, N>(sum, lanes, space);
     if (lane != 0) return;
 #pragma unroll

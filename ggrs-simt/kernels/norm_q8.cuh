@@ -32,51 +32,66 @@ DEVICE OwnRow own_row(u8* memory, const NormQ8& p) {
     return {(float*)memory, {(i8*)quants, (Q8Scale*)(quants + p.width), p.width, 0}};
 }
 
+// Fours of a row that a thread has on their way at once; with addends and weights, as many of each.
+#define FOURS 4
+#define NORM_FOURS 2
+
 // Makes row `row` in `own`; what others read of it is written by whoever `keeps` it. The width is a multiple of 32. Every
 // thread of the block calls it; `space` is shared memory for 32 values.
-DEVICE void make_row(const NormQ8& p, i64 row, const OwnRow& own, bool keeps, double* space) {
+DEVICE void make_row(const NormQ8& p, i64 row, const OwnRow& own, bool keeps, float* space) {
     Row4* floats = (Row4*)own.floats;
-    int n = p.width / 4;
-    // Weights while the launch before this one still runs.
-    if (p.weight) {
-        for (int i = threadIdx.x; i < n; i += blockDim.x) floats[i] = ((const Row4*)p.weight)[i];
-    }
-    WAIT();
     const Row4* from = (const Row4*)(p.x + row * p.width);
+    int n = p.width / 4, step = blockDim.x;
     float factor = 1.0f;
+    WAIT();
     if (p.weight) {
         float squares = 0.0f;
-        for (int i = threadIdx.x; i < n; i += blockDim.x) {
-            Row4 x = from[i], y = floats[i];
-            if (p.addend) {
-                Row4 other = ((const Row4*)(p.addend + row * p.width))[i];
-                for (int e = 0; e < 4; e++) x.v[e] += other.v[e];
-                if (keeps) ((Row4*)(p.sum + row * p.width))[i] = x;
+        for (int start = threadIdx.x; start < n; start += NORM_FOURS * step) {
+            Row4 x[NORM_FOURS] = {}, other[NORM_FOURS] = {}, w[NORM_FOURS] = {};
+#pragma unroll
+            for (int j = 0; j < NORM_FOURS; j++) {
+                int i = start + j * step;
+                if (i >= n) continue;
+                x[j] = from[i];
+                w[j] = ((const Row4*)p.weight)[i];
+                if (p.addend) other[j] = ((const Row4*)(p.addend + row * p.width))[i];
             }
-            for (int e = 0; e < 4; e++) {
-                squares += x.v[e] * x.v[e];
-                y.v[e] *= x.v[e];
+#pragma unroll
+            for (int j = 0; j < NORM_FOURS; j++) {
+                int i = start + j * step;
+                if (i >= n) continue;
+                for (int e = 0; e < 4; e++) {
+                    x[j].v[e] += other[j].v[e];
+                    squares += x[j].v[e] * x[j].v[e];
+                    w[j].v[e] *= x[j].v[e];
+                }
+                if (keeps && p.addend) ((Row4*)(p.sum + row * p.width))[i] = x[j];
+                floats[i] = w[j];
             }
-            floats[i] = y;
         }
-        double mean = block_sum((double)squares, space) / p.width;
-        factor = (float)(1.0 / sqrt(mean + (double)p.eps));
+        factor = rsqrtf(block_sum(squares, space) / (float)p.width + p.eps);
         from = floats;
     }
     // Whole warps take part in the groups' maxima.
-    for (int i = threadIdx.x; i - LANE < n; i += blockDim.x) {
-        bool is_there = i < n;
-        Row4 y = {};
-        if (is_there) {
-            y = from[i];
-            if (p.weight) {
-                for (int e = 0; e < 4; e++) y.v[e] *= factor;
-                floats[i] = y;
-                if (keeps && p.normed) ((Row4*)(p.normed + row * p.width))[i] = y;
-            }
+    for (int start = threadIdx.x; start - LANE < n; start += FOURS * step) {
+        Row4 y[FOURS] = {};
+#pragma unroll
+        for (int j = 0; j < FOURS; j++) {
+            if (start + j * step < n) y[j] = from[start + j * step];
         }
-        if (own.q8.quants) q8_store4(own.q8, 0, 4 * i, y.v, is_there);
-        if (keeps && p.q8.quants) q8_store4(p.q8, row, 4 * i, y.v, is_there);
+#pragma unroll
+        for (int j = 0; j < FOURS; j++) {
+            int i = start + j * step;
+            if (i - LANE >= n) continue;
+            bool is_there = i < n;
+            if (p.weight && is_there) {
+                for (int e = 0; e < 4; e++) y[j].v[e] *= factor;
+                floats[i] = y[j];
+                if (keeps && p.normed) ((Row4*)(p.normed + row * p.width))[i] = y[j];
+            }
+            if (own.q8.quants) q8_store4(own.q8, 0, 4 * i, y[j].v, is_there);
+            if (keeps && p.q8.quants) q8_store4(p.q8, row, 4 * i, y[j].v, is_there);
+        }
     }
     __syncthreads();
 }

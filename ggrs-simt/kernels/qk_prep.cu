@@ -12,9 +12,9 @@ KERNEL(qk_prep, QkPrep, 128, 4) {
     if (token >= p.n_tokens) return;
     if (head < p.n_heads) {
         float* out = p.q_out + ((i64)token * p.n_heads + head) * p.width;
-        prepare_query(p, token, head, [&](int i, float value) { out[i] = value; });
+        prepare_query<0>(p, token, head, [&](int i, float value) { out[i] = value; });
     } else if (head < p.n_heads + p.n_kv_heads) {
-        prepare_key(p, token, head - p.n_heads, true);
+        prepare_key<0>(p, token, head - p.n_heads, true);
     } else {
         prepare_value(p, token, head - p.n_heads - p.n_kv_heads, true);
     }

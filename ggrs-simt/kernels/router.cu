@@ -6,7 +6,7 @@ template <typename Experts> DEVICE void route(const RouterParams& p) {
     WAIT();
     TRIGGER();
     i64 row = (i64)blockIdx.x * N_WARPS + WARP_ID;
-    if (row < view_rows(p.logits)) route_token<Experts>(p, row, p.n_used, true);
+    if (row < view_rows(p.logits)) route_token<Experts>(p, row);
 }
 
 KERNEL(route_4, RouterParams, 128, 4) { route<Held<4>>(p); }

@@ -107,18 +107,9 @@ struct Streamed {
     }
 };
 
-// Chooses the first `n` experts of a token; the last of those, in every lane. With `writes` all are chosen and written,
-// with their weights, and what is bad is reported.
-template <typename Experts> DEVICE int route_token(const RouterParams& p, i64 row, int n, bool writes) {
+// The experts of a token and their weights, written by one warp; what is bad is reported.
+template <typename Experts> DEVICE void route_token(const RouterParams& p, i64 row) {
     Experts experts((const float*)p.logits.data + row_offset(p.logits, row), p.logits.size[4]);
-    int last = 0;
-    if (!writes) {
-        for (int j = 0; j < n; j++) {
-            float logit;
-            experts.take(logit, last);
-        }
-        return last;
-    }
     bool is_bad = experts.is_bad;
     float* weights = p.weights + row * p.n_used;
     i32* ids = p.ids + row * p.n_used;
@@ -140,7 +131,6 @@ template <typename Experts> DEVICE int route_token(const RouterParams& p, i64 ro
             weight = expf(logit - max) / total;
         }
         sum += weight;
-        if (j + 1 == n) last = id;
         if (j % WARP == LANE) {
             ids[j] = id;
             if (j < WARP) mine = weight;
@@ -157,5 +147,37 @@ template <typename Experts> DEVICE int route_token(const RouterParams& p, i64 ro
         is_bad |= weight != weight;
     }
     if (is_bad) report_fault(p.fault, row, 0);
-    return last;
+}
+
+// For a block that finds a token's experts itself: of so many at most, and not more than it has threads.
+#define MAX_FOUND 256
+struct FoundShared {
+    u32 ranks[MAX_FOUND];
+    u32 before[MAX_FOUND];
+    i32 found;
+};
+
+// The expert that `choice` others go before, by all threads of the block: threads share the comparisons of an expert.
+DEVICE i32 find_expert(const RouterParams& p, i64 row, u32 choice, FoundShared& shared) {
+    const float* logits = (const float*)p.logits.data + row_offset(p.logits, row);
+    int n = p.logits.size[4], own = threadIdx.x;
+    if (own < n) {
+        shared.ranks[own] = rank_of(logits[own]);
+        shared.before[own] = 0;
+    }
+    __syncthreads();
+    int n_parts = blockDim.x / n, part = own / n, expert = own % n;
+    if (part < n_parts) {
+        u32 mine = shared.ranks[expert], before = 0;
+#pragma unroll 8
+        for (int i = part * n / n_parts; i < (part + 1) * n / n_parts; i++) {
+            u32 other = shared.ranks[i];
+            before += other > mine || (other == mine && i < expert);
+        }
+        atomicAdd(&shared.before[expert], before);
+    }
+    __syncthreads();
+    if (own < n && shared.before[own] == choice) shared.found = own;
+    __syncthreads();
+    return shared.found;
 }

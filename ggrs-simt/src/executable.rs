@@ -16,6 +16,7 @@ use crate::counters::Counters;
 use crate::driver::{DriverError, Function, Geometry, Recording};
 use crate::faults::FaultBoard;
 use crate::kernel::Launch;
+use crate::lookahead::look_ahead;
 use crate::places::{Operands, Places};
 use crate::work::{Work, works};
 
@@ -95,9 +96,7 @@ impl SimtExecutable {
                 .unwrap_or_default();
             cells = rest;
             let start = launches.len();
-            for launch in work.launches(&operands, own, counters.at(n_counted)) {
-                launches.push(ready(context, launch)?);
-            }
+            launches.extend(work.launches(&operands, own, counters.at(n_counted)));
             n_counted += work.n_counters();
             kernels.push((work.name(), start..launches.len()));
             // The first step stands for all that run with it.
@@ -107,10 +106,12 @@ impl SimtExecutable {
                 *step = Some(start..end);
             }
         }
+        look_ahead(&mut launches, context.facts().l2_bytes);
+        let launches = launches.into_iter().map(|launch| ready(context, launch));
         Ok(Self {
             context: Arc::clone(context),
             memory,
-            launches,
+            launches: launches.collect::<Result<_, _>>()?,
             steps,
             kernels,
             faults,

@@ -14,6 +14,7 @@ mod faults;
 mod kernel;
 mod kernels;
 mod library;
+mod lookahead;
 mod pack;
 mod params;
 mod peers;

@@ -7,6 +7,7 @@ macro_rules! sources {
 }
 
 sources! {
+    "ahead.cuh",
     "attention.cuh",
     "attention_combine.cu",
     "attention_decode.cu",

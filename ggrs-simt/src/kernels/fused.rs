@@ -13,6 +13,7 @@ use super::product::{Held, glu_number};
 use super::select::RouterParams;
 use crate::driver::DevicePtr;
 use crate::kernel::{Args, Launch, ModuleKey};
+use crate::lookahead::{Ahead, Span};
 use crate::params::{FaultCell, View};
 use crate::planes::Planes;
 
@@ -36,6 +37,8 @@ pub(crate) struct Weights {
     pub(crate) m: u32,
     pub(crate) k: u32,
     pub(crate) dtype: DType,
+    /// Their memory, if they are a whole weight.
+    span: Option<Span>,
 }
 
 impl Weights {
@@ -52,6 +55,7 @@ impl Weights {
             m: m.unsigned_abs(),
             k: view.width(),
             dtype,
+            span: args.span(i),
         }
     }
 
@@ -86,16 +90,15 @@ struct Matrix {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 struct Joined {
+    ahead: Ahead,
     matrices: [Matrix; MAX_MATRICES],
     rows: NormQ8,
     n_matrices: i32,
     n: i32,
-    is_made_here: i32,
-    pad: i32,
 }
 
 const _: () = assert!(size_of::<Matrix>() == 88);
-const _: () = assert!(size_of::<Joined>() == 440);
+const _: () = assert!(size_of::<Joined>() == 480);
 
 /// `rows_together` of `fused_products.cu`: rows that the same threads have at once.
 const fn rows_together(dtype: DType, tokens: u32) -> u32 {
@@ -138,22 +141,24 @@ pub(crate) fn joined(parts: &[Part], rows: NormQ8, n: u32, n_multiprocessors: u3
         blocks +=
             w.m.div_ceil(PRODUCT_THREADS / lanes * rows_together(w.dtype, tokens));
     }
-    let is_made_here = n == 1 && rows.is_made_by_each(blocks, n_multiprocessors);
     let p = Joined {
+        ahead: Ahead::default(),
         matrices,
         rows,
         n_matrices: int(parts.len()),
         n: n.cast_signed(),
-        is_made_here: is_made_here.into(),
-        pad: 0,
     };
-    let module = ModuleKey::plain(PRODUCTS).with("TOKENS", name);
-    let launch = Launch::new(module, "joined_products", blocks, PRODUCT_THREADS, &p);
-    let launch = launch.deep(n.div_ceil(tokens), 1);
-    if is_made_here {
+    let launch = |kernel| {
+        let module = ModuleKey::plain(PRODUCTS).with("TOKENS", name);
+        Launch::new(module, kernel, blocks, PRODUCT_THREADS, &p)
+            .deep(n.div_ceil(tokens), 1)
+            .reading(parts.iter().filter_map(|p| p.weights.span).collect())
+    };
+    if n == 1 && rows.is_made_by_each(blocks, n_multiprocessors) {
+        let launch = launch("joined_products_of_row").looking_ahead();
         vec![launch.shared(rows.own_bytes())]
     } else {
-        vec![rows.launch(n), launch]
+        vec![rows.launch(n), launch("joined_products")]
     }
 }
 
@@ -198,8 +203,12 @@ struct ExpertsUp {
     x: Q8,
     hidden: Q8,
     router: RouterParams,
+    down: Planes,
+    down_pitch: i64,
     x_per_token: i32,
     glu: i32,
+    n_blocks: i32,
+    pad: i32,
 }
 
 #[repr(C)]
@@ -221,15 +230,15 @@ struct ExpertsDown {
 }
 
 const _: () = assert!(size_of::<Experts>() == 56);
-const _: () = assert!(size_of::<ExpertsUp>() == 360);
+const _: () = assert!(size_of::<ExpertsUp>() == 424);
 const _: () = assert!(size_of::<ExpertsDown>() == 192);
 
 /// `activation(gate product) * (up product)` of the experts of `n_tokens` tokens, left in 8 bits: `hidden` has a row for
 /// each pair of a token and one of its experts, and `x` has `x_per_token` rows for each token. Gate and up are banks of
 /// one block format in planes; their `m` is a multiple of [`UP_ROWS`]. Ids out of range are reported. With a `router`
-/// its choice is made in the same launch.
+/// its choice is made in the same launch. `down` is the bank that multiplies `hidden`.
 pub(crate) fn experts_up(
-    [gate, up]: [Weights; 2],
+    [gate, up, down]: [Weights; 3],
     glu: GluKind,
     (experts, router): (Experts, Option<RouterParams>),
     (x, x_per_token): (Q8, u32),
@@ -244,15 +253,21 @@ pub(crate) fn experts_up(
         x,
         hidden,
         router: router.unwrap_or(RouterParams::zeroed()),
+        down: down.planes,
+        down_pitch: down.expert_pitch,
         x_per_token: x_per_token.cast_signed(),
         glu: glu_number(glu),
+        n_blocks: (gate.m / UP_ROWS).cast_signed(),
+        pad: 0,
     };
     let threads = match gate.dtype {
         DType::Q4_K | DType::Q4_0 | DType::Q4_1 | DType::Q8_0 => 512,
         _ => 256,
     };
     let module = ModuleKey::plain(EXPERTS).with("FORMAT", gate.dtype.name());
-    let launch = Launch::new(module, "experts_up", gate.m / UP_ROWS, threads, &p);
+    // One block more to write the choice.
+    let blocks = gate.m / UP_ROWS + u32::from(router.is_some());
+    let launch = Launch::new(module, "experts_up", blocks, threads, &p);
     launch.deep(n_tokens * experts.n_used.unsigned_abs(), 1)
 }
 

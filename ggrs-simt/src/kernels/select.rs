@@ -352,9 +352,9 @@ impl RouterParams {
         }
     }
 
-    /// Can every block that needs a token's experts choose them for itself?
-    pub(crate) fn is_made_by_each(n_experts: usize, warp: u32) -> bool {
-        n_experts <= most_held(warp)
+    /// Can every block that needs a token's experts find them itself? Those of one warp's registers, and `MAX_FOUND`.
+    pub(crate) const fn is_made_by_each(n_experts: usize) -> bool {
+        n_experts <= 256
     }
 }
 

@@ -29,7 +29,6 @@ struct Block {
     n_used: usize,
     n_ff: usize,
     n_multiprocessors: u32,
-    warp: u32,
 }
 
 /// The stage that begins at a step.
@@ -93,7 +92,6 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
         n_used: route.n_used,
         n_ff,
         n_multiprocessors: walk.facts.n_multiprocessors,
-        warp: walk.facts.warp,
     };
     Some(block.stage(steps, (route_at, up_at), up.window))
 }
@@ -136,7 +134,7 @@ impl Block {
 
     /// The router, if every block chooses its token's experts for itself.
     fn router_for_each(&self, route: &Args<'_>) -> Option<RouterParams> {
-        RouterParams::is_made_by_each(self.held.total, self.warp)
+        RouterParams::is_made_by_each(self.held.total)
             .then(|| RouterParams::new(&self.route, route))
     }
 
@@ -162,9 +160,10 @@ impl Block {
         }
         let cell = args.cells.last().copied().unwrap_or_default();
         let experts = Experts::new(&up.input(3), &self.held, cell);
-        let gate_and_up = [0, 1].map(|i| Weights::of(up, i, self.up));
+        let [gate, up] = [0, 1].map(|i| Weights::of(up, i, self.up));
+        let weights = Weights::of(down, 0, self.down);
         all.push(experts_up(
-            gate_and_up,
+            [gate, up, weights],
             self.glu,
             (experts, router),
             (q8, 1),
@@ -179,7 +178,6 @@ impl Block {
             ..factors
         };
         let out = DevicePtr(sum.output(0).data);
-        let weights = Weights::of(down, 0, self.down);
         let place = (n, self.n_multiprocessors);
         all.push(experts_down(weights, experts, hidden, &factors, out, place));
         all

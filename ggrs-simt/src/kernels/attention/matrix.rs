@@ -8,6 +8,7 @@ use super::params::{AttentionParams, Sizes, Splits};
 use super::{combine, matrix_module};
 use crate::kernel::{Args, Choice, Launch, Request};
 use crate::kernels::qk_prep::QkPrep;
+use crate::lookahead::Ahead;
 
 /// Dtypes of keys and values that the kernels are built for.
 pub(super) const DTYPES: [DType; 3] = [DType::F16, DType::BF16, DType::Q8_0];
@@ -153,11 +154,12 @@ pub(super) fn matrix(
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct PreparedAttention {
+    ahead: Ahead,
     attention: AttentionParams,
     heads: QkPrep,
 }
 
-const _: () = assert!(size_of::<PreparedAttention>() == 1880);
+const _: () = assert!(size_of::<PreparedAttention>() == 1928);
 
 /// Blocks and splits of `attention_decode`.
 #[derive(Clone, Copy)]
@@ -215,9 +217,12 @@ impl Decode {
 
     /// The launch that makes the heads of its one token ready itself.
     pub(super) fn launch_with(&self, op: &Attention, args: &Args<'_>, heads: QkPrep) -> Launch {
-        let attention = self.params(op, args);
-        let p = PreparedAttention { attention, heads };
-        self.launch_of("attention_decode_heads", &p)
+        let p = PreparedAttention {
+            ahead: Ahead::default(),
+            attention: self.params(op, args),
+            heads,
+        };
+        self.launch_of("attention_decode_heads", &p).looking_ahead()
     }
 
     fn params(&self, op: &Attention, args: &Args<'_>) -> AttentionParams {

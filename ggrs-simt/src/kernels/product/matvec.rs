@@ -236,7 +236,7 @@ fn launches(form: &Form, dtype: DType, n_multiprocessors: u32, args: &Args<'_>) 
     let [.., tokens, n_used, _] = out.size;
     let [.., id_token, id_choice] = ids.stride;
     let [.., x_per_token, _] = x.size;
-    let p = Matvec {
+    let mut p = Matvec {
         weights: [
             planes(args, 0, &views[0]),
             planes(args, n_weights - 1, &views[1]),
@@ -267,20 +267,25 @@ fn launches(form: &Form, dtype: DType, n_multiprocessors: u32, args: &Args<'_>) 
     let variant = Variant::new(form, out.rows());
     let module = ModuleKey::plain(FILE).with("FORMAT", dtype.name());
     let blocks = out.width().div_ceil(threads / lanes * variant.rows);
-    let product = |p: &Matvec| {
-        Launch::new(module, variant.kernel, blocks, threads, p).deep(variant.shares, 1)
-    };
-    if !dtype.is_block() {
-        return vec![product(&p)];
-    }
     let row = NormQ8::plain(x.data, x.width());
     let is_float = x.dtype == dtype_number(DType::F32) && x.data.is_multiple_of(16);
-    let is_one = !by_id && out.rows() == 1 && is_float;
-    if is_one && row.is_made_by_each(blocks, n_multiprocessors) {
-        let p = Matvec { row: x.data, ..p };
-        return vec![product(&p).shared(row.own_bytes())];
+    let is_one = dtype.is_block() && !by_id && out.rows() == 1 && is_float;
+    let is_made_here = is_one && row.is_made_by_each(blocks, n_multiprocessors);
+    if is_made_here {
+        p.row = x.data;
     }
-    vec![q8::quantise(&x, q8), product(&p)]
+    let spans = (0..n_weights).filter_map(|i| args.span(i));
+    let spans = spans.filter(|_| !by_id).collect();
+    let product = Launch::new(module, variant.kernel, blocks, threads, &p)
+        .deep(variant.shares, 1)
+        .reading(spans);
+    if is_made_here {
+        vec![product.shared(row.own_bytes())]
+    } else if dtype.is_block() {
+        vec![q8::quantise(&x, q8), product]
+    } else {
+        vec![product]
+    }
 }
 
 /// A kernel for a number of activations.
