@@ -8,26 +8,19 @@ use ggrs_core::device::{
     Bindings, BoundMemory, BufferSlice, Capture, CaptureState, Executable, KernelTime, WeightForm,
 };
 use ggrs_core::plan::Plan;
-use ggrs_core::{BindError, DeviceError, ExecError, ValueId};
+use ggrs_core::{BindError, ExecError, ValueId};
 
 use crate::buffer::{SimtBuffer, locate};
 use crate::context::{Context, Gate};
 use crate::counters::Counters;
-use crate::driver::{DriverError, Function, Geometry, Recording};
+use crate::driver::{DriverError, Recording};
 use crate::faults::FaultBoard;
-use crate::kernel::Launch;
 use crate::places::{Operands, Places};
+use crate::track::Track;
 use crate::work::{Work, works};
 
 /// Offsets of values in an arena are multiples of this: what the widest loads and the copy engines want.
 pub(crate) const ALIGN: u64 = 256;
-
-/// A launch with its kernel loaded.
-struct Ready {
-    function: Function,
-    geometry: Geometry,
-    params: Box<[u8]>,
-}
 
 /// What a captured executable replays: a recording for each run of steps that was asked for.
 enum Recorded {
@@ -41,8 +34,6 @@ enum Recorded {
 pub(crate) struct SimtExecutable {
     context: Arc<Context>,
     memory: BoundMemory,
-    /// All launches in order.
-    launches: Vec<Ready>,
     /// Which of them each step is; `None` for exchanges, which run outside.
     steps: Vec<Option<Range<usize>>>,
     /// Which of them each kernel or stage is, by its name.
@@ -50,6 +41,8 @@ pub(crate) struct SimtExecutable {
     faults: Arc<FaultBoard>,
     _counters: Counters,
     capture: Capture<Recorded>,
+    /// All launches in order. The last to go: no recording is left of a group that ends with it.
+    track: Track,
 }
 
 impl SimtExecutable {
@@ -87,21 +80,23 @@ impl SimtExecutable {
         let cells = faults.cells();
         let mut cells = cells.as_slice();
         let mut n_counted = 0;
-        let (mut launches, mut kernels) = (Vec::new(), Vec::new());
+        let (mut track, mut kernels) = (Track::new(context), Vec::new());
         let mut steps = vec![None; plan.steps.len()];
         for work in &works {
             let (own, rest) = cells
                 .split_at_checked(work.faults().len())
                 .unwrap_or_default();
             cells = rest;
-            let start = launches.len();
-            for launch in work.launches(&operands, own, counters.at(n_counted)) {
-                launches.push(ready(context, launch)?);
+            let start = track.len();
+            let first = plan.steps.get(work.steps().start);
+            let node = first.map_or("", |step| &*plan.graph.node(step.node).name);
+            for entry in work.entries(&operands, own, counters.at(n_counted)) {
+                track.push(entry, node)?;
             }
             n_counted += work.n_counters();
-            kernels.push((work.name(), start..launches.len()));
+            kernels.push((work.name(), start..track.len()));
             // The first step stands for all that run with it.
-            let end = launches.len();
+            let end = track.len();
             let own = steps.get_mut(work.steps()).into_iter().flatten();
             for (step, start) in own.zip(std::iter::once(start).chain(std::iter::repeat(end))) {
                 *step = Some(start..end);
@@ -110,32 +105,24 @@ impl SimtExecutable {
         Ok(Self {
             context: Arc::clone(context),
             memory,
-            launches,
             steps,
             kernels,
             faults,
             _counters: counters,
             capture: Capture::default(),
+            track,
         })
     }
 
     fn drop_recordings(&mut self, recorded: Recorded) {
         if let Recorded::Runs(runs) = recorded {
-            let gate = self.context.gate();
-            let _ = self.context.driver.synchronize(gate.stream);
+            let mut gate = self.context.gate();
+            self.context.drain(&mut gate);
             for recording in runs.into_values() {
                 self.context.driver.destroy_recording(recording);
             }
         }
     }
-}
-
-fn ready(context: &Context, launch: Launch) -> Result<Ready, DeviceError> {
-    Ok(Ready {
-        function: context.library.function(&launch)?,
-        geometry: launch.geometry,
-        params: launch.params,
-    })
 }
 
 /// Which of the launches are these steps; `None` if there is an exchange among them or they reach past the end.
@@ -146,37 +133,6 @@ fn launches_of(steps: &[Option<Range<usize>>], run: &Range<usize>) -> Option<Ran
     };
     let first = first.clone()?;
     inside.try_fold(first, |all, next| Some(all.start..next.as_ref()?.end))
-}
-
-/// Puts launches into the stream.
-fn walk(context: &Context, gate: &Gate, launches: &[Ready]) -> Result<(), DeviceError> {
-    for ready in launches {
-        // SAFETY: the parameter block was built by the kernel's own family over memory that the executable keeps;
-        // whoever drops it waits for the stream first.
-        let launched = unsafe {
-            context
-                .driver
-                .launch(gate.stream, ready.function, &ready.geometry, &ready.params)
-        };
-        launched.map_err(|e| context.error(e))?;
-    }
-    Ok(())
-}
-
-/// Records launches as one.
-fn record<'a>(
-    context: &Context,
-    gate: &Gate,
-    mut parts: impl Iterator<Item = &'a [Ready]>,
-) -> Result<Recording, DeviceError> {
-    let driver = &context.driver;
-    driver
-        .begin_recording(gate.stream)
-        .map_err(|e| context.error(e))?;
-    let walked = parts.try_for_each(|launches| walk(context, gate, launches));
-    let ended = driver.end_recording(gate.stream);
-    walked?;
-    ended.map_err(|e| context.error(e))
 }
 
 impl Executable for SimtExecutable {
@@ -192,9 +148,10 @@ impl Executable for SimtExecutable {
         let run = launches_of(&self.steps, &steps).ok_or_else(|| self.memory.not_a_run(&steps))?;
         self.memory.check_generations()?;
         let context = &self.context;
-        let launches = self.launches.get(run).unwrap_or_default();
+        let track = &self.track;
         let is_armed = self.capture.state() == CaptureState::Armed;
-        let gate = context.gate();
+        let mut gate = context.gate();
+        track.meet(&mut gate, &run)?;
         self.capture.run(
             || {
                 Ok(if is_armed {
@@ -205,22 +162,20 @@ impl Executable for SimtExecutable {
             },
             |recorded| {
                 let Recorded::Runs(runs) = recorded else {
-                    return Ok(walk(context, &gate, launches)?);
+                    return Ok(track.walk(&gate, &run)?);
                 };
-                if launches.is_empty() {
+                if run.is_empty() {
                     return Ok(());
                 }
                 let recording = match runs.get(&steps) {
                     Some(recording) => *recording,
                     None => {
-                        let recording = record(context, &gate, std::iter::once(launches))?;
+                        let recording = track.record(&gate, std::slice::from_ref(&run))?;
                         runs.insert(steps.clone(), recording);
                         recording
                     }
                 };
-                // SAFETY: as for launches.
-                let replayed = unsafe { context.driver.replay(gate.stream, recording) };
-                Ok(replayed.map_err(|e| context.error(e))?)
+                Ok(track.replay(&gate, recording, &run)?)
             },
         )?;
         drop(gate);
@@ -246,15 +201,17 @@ impl Executable for SimtExecutable {
         names.dedup();
         let context = &self.context;
         let mut gate = context.gate();
+        context.synchronize(&mut gate)?;
         let mut times = Vec::new();
         for name in names {
             let of_name = self.kernels.iter().filter(|(n, _)| n == name);
-            let parts = of_name.map(|(_, launches)| self.launches.get(launches.clone()));
-            let parts: Vec<&[Ready]> = parts.flatten().filter(|p| !p.is_empty()).collect();
-            if parts.is_empty() {
+            let parts = of_name.map(|(_, launches)| launches.clone());
+            let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+            // A library's sums come to an end only in a run of all members.
+            if parts.is_empty() || !parts.iter().all(|part| self.track.is_alone(part)) {
                 continue;
             }
-            let recording = record(context, &gate, parts.iter().copied())?;
+            let recording = self.track.record(&gate, &parts)?;
             let took = time(context, &gate, recording);
             context.driver.destroy_recording(recording);
             times.push(KernelTime {
@@ -302,5 +259,6 @@ fn time(context: &Context, gate: &Gate, recording: Recording) -> Result<f32, Dri
 impl Drop for SimtExecutable {
     fn drop(&mut self) {
         self.release_capture();
+        self.context.drain(&mut self.context.gate());
     }
 }

@@ -119,7 +119,7 @@ impl<'a> Walk<'a> {
         routes::choose(&Request {
             operands: &operands,
             facts: self.facts,
-            group: None,
+            link: None,
         })
         .ok()
         .filter(|choice| choice.n_counters() == 0)
