@@ -11,6 +11,7 @@ use ggrs_simt::driver::{Driver, DriverError, DriverFailure, Facts};
 
 use crate::driver::{CudaDriver, memory_now};
 use crate::facts::{device, facts};
+use crate::nccl::Nccl;
 use crate::nvrtc::Nvrtc;
 use crate::probe::{Found, NoCuda, Present, folder_from_env};
 
@@ -24,24 +25,34 @@ const FIRST_FAULT: i64 = 700;
 pub struct CudaBackend {
     folder: Option<PathBuf>,
     compiler: Arc<Nvrtc>,
+    nccl: Arc<Nccl>,
 }
 
 impl CudaBackend {
-    /// The system's driver and compiler, or those in the folders that the environment names.
+    /// The system's driver, compiler and NCCL, or those in the folders that the environment names.
     pub fn from_env() -> Self {
         Self {
             folder: folder_from_env(),
             compiler: Arc::new(Nvrtc::from_env()),
+            nccl: Arc::new(Nccl::from_env()),
         }
     }
 
-    /// The driver and the compiler in this folder: a simulator.
+    /// The driver, the compiler and NCCL in this folder: a simulator.
     pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
         let folder = folder.into();
         Self {
             compiler: Arc::new(Nvrtc::in_folder(&folder)),
+            nccl: Arc::new(Nccl::in_folder(&folder)),
             folder: Some(folder),
         }
+    }
+
+    /// The same with another NCCL.
+    #[must_use]
+    pub fn with_nccl(mut self, nccl: Nccl) -> Self {
+        self.nccl = Arc::new(nccl);
+        self
     }
 
     /// What there is.
@@ -85,7 +96,7 @@ impl CudaBackend {
                 available: (0..n_devices).map(|i| named(i).to_string()).collect(),
             });
         }
-        let driver = CudaDriver::open(&found, name.index).map_err(|error| {
+        let driver = CudaDriver::open(&found, &self.nccl, name.index).map_err(|error| {
             unavailable(match error.failure {
                 // After a kernel's fault the driver gives the process nothing of the device any more.
                 DriverFailure::Lost if error.code >= FIRST_FAULT => {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys::{self, CUresult};
+use ggrs_simt::communicator::{Communicator, NoCommunicators};
 use ggrs_simt::driver::{
     DevicePtr, Driver, DriverError, Event, Facts, Function, Geometry, Module, Pinned, Recording,
     Stream,
@@ -12,10 +13,11 @@ use ggrs_simt::driver::{
 use crate::api::{Api, handle, raw};
 use crate::error::{is, refused};
 use crate::facts;
-use crate::probe::{Found, Version};
+use crate::nccl::Nccl;
+use crate::probe::Found;
 
 /// A device's primary context, held.
-struct Held {
+pub(crate) struct Held {
     api: Arc<Api>,
     device: sys::CUdevice,
     context: u64,
@@ -34,7 +36,7 @@ impl Held {
     }
 
     /// Makes the context the calling thread's. Others in the process may change that at any time, so it is not kept.
-    fn enter(&self) -> Result<(), DriverError> {
+    pub(crate) fn enter(&self) -> Result<(), DriverError> {
         // SAFETY: the context is held.
         unsafe { self.api.cuCtxSetCurrent(raw(self.context)) }
     }
@@ -52,20 +54,23 @@ pub(crate) struct CudaDriver {
     held: Held,
     ordinal: usize,
     facts: Facts,
+    nccl: Arc<Nccl>,
     /// Contexts of the devices that this one can reach.
     peers: Mutex<HashMap<usize, Option<Held>>>,
 }
 
 impl CudaDriver {
     /// Opens the device of this ordinal.
-    pub(crate) fn open(found: &Found, ordinal: usize) -> Result<Self, DriverError> {
-        Self::with(&found.api, found.present.driver, ordinal)
-    }
-
-    fn with(api: &Arc<Api>, driver: Version, ordinal: usize) -> Result<Self, DriverError> {
+    pub(crate) fn open(
+        found: &Found,
+        nccl: &Arc<Nccl>,
+        ordinal: usize,
+    ) -> Result<Self, DriverError> {
+        let api = &found.api;
         let device = facts::device(api, ordinal)?;
         Ok(Self {
-            facts: facts::facts(api, device, driver)?,
+            facts: facts::facts(api, device, found.present.driver)?,
+            nccl: Arc::clone(nccl),
             held: Held::new(api, device)?,
             ordinal,
             peers: Mutex::default(),
@@ -76,6 +81,16 @@ impl CudaDriver {
     pub(crate) fn enter(&self) -> Result<&Api, DriverError> {
         self.held.enter()?;
         Ok(&self.held.api)
+    }
+
+    pub(crate) fn nccl(&self) -> &Nccl {
+        &self.nccl
+    }
+
+    /// The context of any device of the driver.
+    pub(crate) fn hold(&self, ordinal: usize) -> Result<Held, DriverError> {
+        let api = &self.held.api;
+        Held::new(api, facts::device(api, ordinal)?)
     }
 
     fn connect(&self, ordinal: usize) -> Result<Option<Held>, DriverError> {
@@ -264,6 +279,13 @@ impl Driver for CudaDriver {
         let reaches = peer.is_some();
         peers.insert(ordinal, peer);
         Ok(reaches)
+    }
+
+    fn communicators(
+        &self,
+        ordinals: &[usize],
+    ) -> Result<Vec<Box<dyn Communicator>>, NoCommunicators> {
+        self.make_communicators(ordinals)
     }
 }
 

@@ -61,9 +61,11 @@ pub(crate) fn files(folder: &Path, beginning: &str) -> Vec<String> {
     found
 }
 
-/// Folders under `folder` in which packages of the Python registry keep the toolkit's libraries.
-pub(crate) fn wheel_folders(folder: &Path) -> [PathBuf; 2] {
-    ["cu13", "cuda_nvrtc"].map(|package| folder.join("nvidia").join(package).join("lib"))
+/// A folder, and those under it in which these packages of the Python registry keep their libraries.
+pub(crate) fn with_wheels(folder: &Path, packages: &[&str]) -> Vec<PathBuf> {
+    let wheel = |package| folder.join("nvidia").join(package).join("lib");
+    let wheels = packages.iter().map(wheel);
+    std::iter::once(folder.to_owned()).chain(wheels).collect()
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use core::ffi::{c_char, c_int};
 use std::borrow::Cow;
 use std::ffi::CString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use cudarc::nvrtc::sys::{self, nvrtcResult};
 use ggrs_simt::compile::{CompileError, Compiled, Compiler};
 
-use crate::library::{NotLoaded, files, open_first, wheel_folders};
+use crate::library::{NotLoaded, files, open_first, with_wheels};
 use crate::table::functions;
 
 /// The variable that names a folder with NVRTC's libraries, or one into which its wheel was installed.
@@ -26,6 +26,9 @@ const NAMES: &[&str] = if cfg!(windows) {
 } else {
     &["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so"]
 };
+
+/// Packages of the Python registry that have it.
+const WHEELS: &[&str] = &["cu13", "cuda_nvrtc"];
 
 /// Variables that name a toolkit, and where one usually is.
 const TOOLKITS: &[&str] = &["CUDA_HOME", "CUDA_PATH"];
@@ -162,7 +165,7 @@ impl Nvrtc {
     /// does not look there.
     fn candidates(&self) -> Vec<String> {
         if let Some(folder) = &self.folder {
-            let found = in_folders(&with_wheels(folder));
+            let found = in_folders(&with_wheels(folder, WHEELS));
             return if found.is_empty() {
                 vec![folder.join("libnvrtc.so").to_string_lossy().into_owned()]
             } else {
@@ -179,13 +182,6 @@ impl Nvrtc {
         all.extend(in_folders(&folders));
         all
     }
-}
-
-/// A folder and those in it where its wheel would lie.
-fn with_wheels(folder: &Path) -> Vec<PathBuf> {
-    let mut folders = vec![folder.to_owned()];
-    folders.extend(wheel_folders(folder));
-    folders
 }
 
 /// The library's files in these folders. Their builtins are loaded on the way.

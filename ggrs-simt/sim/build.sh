@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the simulator's driver and compiler into a folder: build.sh OUTDIR
+# Builds the simulator's driver, compiler and NCCL into a folder: build.sh OUTDIR
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:?a folder to build into}
@@ -18,7 +18,8 @@ trap 'rm -rf "$objects"' EXIT
 engine="engine memory fibers collectives signals modules grids streams captures"
 cuda="cuda_devices cuda_memory cuda_streams cuda_launches"
 compiler="compiler nvrtc_api"
-for file in $engine $cuda $compiler; do
+nccl="nccl_api"
+for file in $engine $cuda $compiler $nccl; do
     echo "$file"
 done | xargs -P "$(nproc)" -I FILE "$cxx" $flags -c "$here/FILE.cpp" -o "$objects/FILE.o"
 
@@ -26,7 +27,12 @@ link() {
     name=$1
     shift
     files=""
-    for file in "$@"; do files="$files $objects/$file.o"; done
+    for file in "$@"; do
+        case $file in
+        *.so*) files="$files $file" ;;
+        *) files="$files $objects/$file.o" ;;
+        esac
+    done
     # A process that runs may have the old one open.
     # shellcheck disable=SC2086
     "$cxx" -shared -pthread -Wl,-soname,"$name" -Wl,-z,defs -Wl,-z,nodelete -o "$objects/$name" $files -ldl
@@ -37,6 +43,8 @@ link() {
 link libcuda.so.1 $engine $cuda
 # shellcheck disable=SC2086
 link libnvrtc.so.13 $compiler
+# shellcheck disable=SC2086
+link libnccl.so.2 $nccl "$out/libcuda.so.1"
 cp "$here"/device*.h "$objects"/
 mv "$objects"/device*.h "$out"/
 echo "$stamp" >"$objects/stamp"

@@ -70,6 +70,16 @@ CUDA_API CUresult cuLaunchHostFunc(CUstream handle, void (*function)(void*), voi
     return code_of(sim::put(stream, std::move(item)));
 }
 
+// For libnccl.so.2: what is asked again and again, in the stream's order, until it says that it is done.
+CUDA_API CUresult ggrs_sim_meet(CUstream handle, const std::function<bool()>* meet) {
+    sim::StreamRef stream;
+    TRY(stream_of(handle, stream));
+    sim::Item item;
+    item.kind = sim::Item::Meet;
+    item.meet = std::make_shared<std::function<bool()>>(*meet);
+    return code_of(sim::put(stream, std::move(item)));
+}
+
 CUDA_API CUresult cuEventCreate(CUevent* handle, unsigned flags) {
     auto event = std::make_shared<sim::Event>();
     TRY(current(event->ordinal));

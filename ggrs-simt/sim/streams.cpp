@@ -2,6 +2,7 @@
 
 #include "streams.h"
 
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 
@@ -75,7 +76,8 @@ bool has_passed(const Point& point) { return point.stream == nullptr || point.st
 
 bool run_until(Lock& lock, const StreamRef& stream, u64 n_done);
 
-// Runs the first item of a stream that nobody runs; false if it waits for what this thread is in the middle of.
+// Runs the first item of a stream that nobody runs; false if it waits for what this thread is in the middle of, or for
+// other streams to meet it.
 bool step(Lock& lock, const StreamRef& stream) {
     Item& item = stream->items.front();
     if (item.kind == Item::Wait && !has_passed(item.point)) {
@@ -83,6 +85,16 @@ bool step(Lock& lock, const StreamRef& stream) {
         return run_until(lock, point.stream, point.n_done);
     }
     stream->is_busy = true;
+    if (item.kind == Item::Meet && lost(stream->ordinal) == Error::None) {
+        auto meet = item.meet;
+        lock.unlock();
+        bool is_done = (*meet)();
+        lock.lock();
+        if (!is_done) {
+            stream->is_busy = false;
+            return false;
+        }
+    }
     n_running++;
     Item own = std::move(item);
     lock.unlock();
@@ -110,9 +122,8 @@ bool run_until(Lock& lock, const StreamRef& stream, u64 n_done) {
     return true;
 }
 
-// While a kernel of this thread waits: a step of any other stream.
-bool run_elsewhere() {
-    Lock lock(stream_mutex);
+// A step of any other stream.
+bool step_elsewhere(Lock& lock) {
     for (size_t i = 0; i < all_streams.size(); i++) {
         StreamRef stream = all_streams[i].lock();
         if (stream == nullptr || stream->is_busy || stream->items.empty()) continue;
@@ -122,8 +133,18 @@ bool run_elsewhere() {
     return false;
 }
 
+// While a kernel of this thread waits.
+bool run_elsewhere() {
+    Lock lock(stream_mutex);
+    return step_elsewhere(lock);
+}
+
 void wait_here(Lock& lock, const StreamRef& stream, u64 n_done) {
-    while (!run_until(lock, stream, n_done)) progress.wait(lock);
+    while (!run_until(lock, stream, n_done)) {
+        if (n_running > 0) progress.wait(lock);
+        // Those whom it is to meet may come in a step of theirs, or be put into their streams later.
+        else if (!step_elsewhere(lock)) progress.wait_for(lock, std::chrono::milliseconds(1));
+    }
 }
 
 }  // namespace
@@ -294,7 +315,7 @@ Error synchronize(const std::shared_ptr<Event>& event) {
 
 static Error one_step(Lock& lock, const StreamRef& stream, u64 n_done, int ordinal) {
     if (stream != nullptr && stream->n_done < n_done) {
-        if (!stream->is_busy) step(lock, stream);
+        if (!stream->is_busy && !step(lock, stream)) step_elsewhere(lock);
         // What ran just now is told the next time.
         return Error::NotReady;
     }

@@ -21,7 +21,7 @@ struct Point {
 };
 
 struct Item {
-    enum Kind { Kernel, Copy, Fill, Record, Wait, Host } kind = Kernel;
+    enum Kind { Kernel, Copy, Fill, Record, Wait, Host, Meet } kind = Kernel;
     std::shared_ptr<const Launch> launch;
     // Copy and fill.
     u8* to = nullptr;
@@ -35,6 +35,8 @@ struct Item {
     Point point;
     void (*host)(void*) = nullptr;
     void* host_data = nullptr;
+    // Of several streams: asked again and again; true once it is done.
+    std::shared_ptr<std::function<bool()>> meet;
 };
 
 struct Graph {

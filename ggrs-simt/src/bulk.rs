@@ -119,6 +119,10 @@ impl Context {
         if data.len() < SMALL {
             return self.upload(&mut gate, to, data);
         }
+        // The threads wait for what is in the stream without looking after it.
+        if gate.meeting.is_some() {
+            self.synchronize(&mut gate)?;
+        }
         let mut bulk = self.bulk.lock().unwrap_or_else(PoisonError::into_inner);
         if bulk.is_none() {
             *bulk = Some(Bulk::new(&self.driver).map_err(|e| self.error(e))?);

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use ggrs_core::DeviceError;
 use ggrs_core::device::{MemoryReport, RouteRequest};
@@ -15,7 +16,8 @@ use crate::driver::{DevicePtr, Driver, DriverError, DriverFailure, Facts, Pinned
 use crate::faults::FaultBoard;
 use crate::kernel::{Launch, Request};
 use crate::library::Library;
-use crate::peers::Membership;
+use crate::peers::{Link, Membership};
+use crate::sums::Meeting;
 
 /// Pinned memory for small transfers.
 const STAGING_BYTES: usize = 4 << 20;
@@ -36,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) membership: Membership,
     /// Held by a queue while it submits, so that what was submitted is its own.
     pub(crate) submitting: Mutex<()>,
+    /// How long other members are waited for at a sum by a library.
+    pub(crate) patience: Duration,
     /// What the run just submitted may find.
     pub(crate) submitted: Mutex<Option<Arc<FaultBoard>>>,
 }
@@ -46,6 +50,10 @@ pub(crate) struct Gate {
     staging: Pinned,
     /// Bytes of the staging memory that transfers in flight may still read.
     used: usize,
+    /// Sums by a library that may be in the stream.
+    pub(crate) meeting: Option<Meeting>,
+    /// A member that was late while nobody could be told.
+    late: Option<DeviceError>,
 }
 
 // SAFETY: the staging memory is reached only through the gate, which one thread holds at a time.
@@ -56,6 +64,7 @@ impl Context {
         name: String,
         driver: Arc<dyn Driver>,
         compiler: Arc<dyn Compiler>,
+        patience: Duration,
     ) -> Result<Arc<Self>, DeviceError> {
         let failed = |error| device_error(&name, error);
         let stream = driver.create_stream().map_err(failed)?;
@@ -73,10 +82,13 @@ impl Context {
                 stream,
                 staging,
                 used: 0,
+                meeting: None,
+                late: None,
             }),
             bulk: Mutex::default(),
             passage: Mutex::default(),
             membership: Membership::default(),
+            patience,
             submitting: Mutex::default(),
             submitted: Mutex::default(),
         }))
@@ -87,11 +99,15 @@ impl Context {
     }
 
     /// A request for a kernel on this device as it is now.
-    pub(crate) fn request<'a>(&'a self, operands: &'a RouteRequest<'a>) -> Request<'a> {
+    pub(crate) fn request<'a>(
+        &'a self,
+        operands: &'a RouteRequest<'a>,
+        link: Option<&'a Link>,
+    ) -> Request<'a> {
         Request {
             operands,
             facts: self.facts(),
-            group: self.membership.link().map(|link| link.group()),
+            link,
         }
     }
 
@@ -140,18 +156,30 @@ impl Context {
         if bytes == 0 {
             return;
         }
-        let gate = self.gate();
-        // A lost device has nothing in flight.
-        let _ = self.driver.synchronize(gate.stream);
+        let mut gate = self.gate();
+        self.drain(&mut gate);
         self.driver.free(ptr);
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Waits until the stream is empty.
     pub(crate) fn synchronize(&self, gate: &mut Gate) -> Result<(), DeviceError> {
-        let done = self.driver.synchronize(gate.stream);
+        let done = match gate.meeting.take() {
+            None => self
+                .driver
+                .synchronize(gate.stream)
+                .map_err(|e| self.error(e)),
+            Some(meeting) => meeting.wait(self, gate.stream),
+        };
         gate.used = 0;
-        done.map_err(|e| self.error(e))
+        gate.late.take().map_or(done, Err)
+    }
+
+    /// The same where nobody can be told what went wrong: whoever waits next is. A lost device has nothing in flight.
+    pub(crate) fn drain(&self, gate: &mut Gate) {
+        if let Err(late @ DeviceError::Timeout { .. }) = self.synchronize(gate) {
+            gate.late = Some(late);
+        }
     }
 
     /// Host to device, in the order of the stream; `data` can be reused at once.
@@ -261,8 +289,8 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         self.end_loading();
+        self.drain(&mut self.gate());
         let gate = self.gate.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let _ = self.driver.synchronize(gate.stream);
         self.driver.free_pinned(gate.staging);
         self.driver.destroy_stream(gate.stream);
     }

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ggrs_core::device::{
     Bindings, Buffer, BufferUse, Device, DeviceInfo, DeviceName, Executable, Fusion, FusionRequest,
@@ -16,6 +17,7 @@ use crate::compile::Compiler;
 use crate::context::Context;
 use crate::driver::Driver;
 use crate::executable::{ALIGN, SimtExecutable};
+use crate::faults::PATIENCE;
 use crate::queue::SimtQueue;
 use crate::stages::{self, Stage};
 use crate::{routes, weights};
@@ -38,7 +40,21 @@ impl SimtDevice {
         driver: Arc<dyn Driver>,
         compiler: Arc<dyn Compiler>,
     ) -> Result<Self, DeviceError> {
-        let context = Context::new(name.to_string(), driver, compiler)?;
+        Self::with_patience(name, features, driver, compiler, PATIENCE)
+    }
+
+    /// The same with another time that it waits for other members at a sum by a library of collectives.
+    ///
+    /// # Errors
+    /// Those of [`SimtDevice::new`].
+    pub fn with_patience(
+        name: DeviceName,
+        features: String,
+        driver: Arc<dyn Driver>,
+        compiler: Arc<dyn Compiler>,
+        patience: Duration,
+    ) -> Result<Self, DeviceError> {
+        let context = Context::new(name.to_string(), driver, compiler, patience)?;
         Ok(Self {
             name,
             features,
@@ -77,7 +93,9 @@ impl Device for SimtDevice {
     }
 
     fn route(&self, operands: &RouteRequest<'_>) -> Result<Route, Unsupported> {
-        routes::choose(&self.context.request(operands)).map(|choice| choice.route())
+        let link = self.context.membership.link();
+        let request = self.context.request(operands, link.as_deref());
+        routes::choose(&request).map(|choice| choice.route())
     }
 
     fn fusions(&self, request: &FusionRequest<'_>) -> Vec<Fusion> {

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::communicator::{Communicator, NoCommunicators};
+
 /// An address in a device's memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DevicePtr(pub u64);
@@ -53,6 +55,16 @@ pub enum Platform {
     Cuda,
     /// AMD.
     Hip,
+}
+
+impl Platform {
+    /// What its library of collectives is called.
+    pub const fn collectives(self) -> &'static str {
+        match self {
+            Self::Cuda => "NCCL",
+            Self::Hip => "RCCL",
+        }
+    }
 }
 
 /// What routes and geometry depend on.
@@ -276,4 +288,14 @@ pub trait Driver: Send + Sync {
 
     /// Lets kernels and copies of this device reach the memory of another; `false` if the hardware cannot.
     fn reach_peer(&self, ordinal: usize) -> Result<bool, DriverError>;
+
+    /// Connects the driver's devices of these ordinals, all open, by its library of collectives: a communicator for
+    /// each, in their order.
+    fn communicators(
+        &self,
+        ordinals: &[usize],
+    ) -> Result<Vec<Box<dyn Communicator>>, NoCommunicators> {
+        let _ = ordinals;
+        Err(NoCommunicators::Unused)
+    }
 }

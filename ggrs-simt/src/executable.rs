@@ -8,27 +8,20 @@ use ggrs_core::device::{
     Bindings, BoundMemory, BufferSlice, Capture, CaptureState, Executable, KernelTime, WeightForm,
 };
 use ggrs_core::plan::Plan;
-use ggrs_core::{BindError, DeviceError, ExecError, ValueId};
+use ggrs_core::{BindError, ExecError, ValueId};
 
 use crate::buffer::{SimtBuffer, locate};
 use crate::context::{Context, Gate};
 use crate::counters::Counters;
-use crate::driver::{DriverError, Function, Geometry, Recording};
+use crate::driver::{DriverError, Recording};
 use crate::faults::FaultBoard;
-use crate::kernel::Launch;
 use crate::lookahead::look_ahead;
 use crate::places::{Operands, Places};
+use crate::track::Track;
 use crate::work::{Work, works};
 
 /// Offsets of values in an arena are multiples of this: what the widest loads and the copy engines want.
 pub(crate) const ALIGN: u64 = 256;
-
-/// A launch with its kernel loaded.
-struct Ready {
-    function: Function,
-    geometry: Geometry,
-    params: Box<[u8]>,
-}
 
 /// What a captured executable replays: a recording for each run of steps that was asked for.
 enum Recorded {
@@ -42,8 +35,6 @@ enum Recorded {
 pub(crate) struct SimtExecutable {
     context: Arc<Context>,
     memory: BoundMemory,
-    /// All launches in order.
-    launches: Vec<Ready>,
     /// Which of them each step is; `None` for exchanges, which run outside.
     steps: Vec<Option<Range<usize>>>,
     /// Which of them each kernel or stage is, by its name.
@@ -51,6 +42,8 @@ pub(crate) struct SimtExecutable {
     faults: Arc<FaultBoard>,
     _counters: Counters,
     capture: Capture<Recorded>,
+    /// All launches in order. The last to go: no recording is left of a group that ends with it.
+    track: Track,
 }
 
 impl SimtExecutable {
@@ -88,55 +81,53 @@ impl SimtExecutable {
         let cells = faults.cells();
         let mut cells = cells.as_slice();
         let mut n_counted = 0;
-        let (mut launches, mut kernels) = (Vec::new(), Vec::new());
+        let (mut entries, mut nodes, mut kernels) = (Vec::new(), Vec::new(), Vec::new());
         let mut steps = vec![None; plan.steps.len()];
         for work in &works {
             let (own, rest) = cells
                 .split_at_checked(work.faults().len())
                 .unwrap_or_default();
             cells = rest;
-            let start = launches.len();
-            launches.extend(work.launches(&operands, own, counters.at(n_counted)));
+            let start = entries.len();
+            entries.extend(work.entries(&operands, own, counters.at(n_counted)));
             n_counted += work.n_counters();
-            kernels.push((work.name(), start..launches.len()));
+            let end = entries.len();
+            kernels.push((work.name(), start..end));
+            let first = plan.steps.get(work.steps().start);
+            let node = first.map_or("", |step| &*plan.graph.node(step.node).name);
+            nodes.resize(end, node);
             // The first step stands for all that run with it.
-            let end = launches.len();
             let own = steps.get_mut(work.steps()).into_iter().flatten();
             for (step, start) in own.zip(std::iter::once(start).chain(std::iter::repeat(end))) {
                 *step = Some(start..end);
             }
         }
-        look_ahead(&mut launches, context.facts().l2_bytes);
-        let launches = launches.into_iter().map(|launch| ready(context, launch));
+        look_ahead(&mut entries, context.facts().l2_bytes);
+        let mut track = Track::new(context);
+        for (entry, node) in entries.into_iter().zip(nodes) {
+            track.push(entry, node)?;
+        }
         Ok(Self {
             context: Arc::clone(context),
             memory,
-            launches: launches.collect::<Result<_, _>>()?,
             steps,
             kernels,
             faults,
             _counters: counters,
             capture: Capture::default(),
+            track,
         })
     }
 
     fn drop_recordings(&mut self, recorded: Recorded) {
         if let Recorded::Runs(runs) = recorded {
-            let gate = self.context.gate();
-            let _ = self.context.driver.synchronize(gate.stream);
+            let mut gate = self.context.gate();
+            self.context.drain(&mut gate);
             for recording in runs.into_values() {
                 self.context.driver.destroy_recording(recording);
             }
         }
     }
-}
-
-fn ready(context: &Context, launch: Launch) -> Result<Ready, DeviceError> {
-    Ok(Ready {
-        function: context.library.function(&launch)?,
-        geometry: launch.geometry,
-        params: launch.params,
-    })
 }
 
 /// Which of the launches are these steps; `None` if there is an exchange among them or they reach past the end.
@@ -147,37 +138,6 @@ fn launches_of(steps: &[Option<Range<usize>>], run: &Range<usize>) -> Option<Ran
     };
     let first = first.clone()?;
     inside.try_fold(first, |all, next| Some(all.start..next.as_ref()?.end))
-}
-
-/// Puts launches into the stream.
-fn walk(context: &Context, gate: &Gate, launches: &[Ready]) -> Result<(), DeviceError> {
-    for ready in launches {
-        // SAFETY: the parameter block was built by the kernel's own family over memory that the executable keeps;
-        // whoever drops it waits for the stream first.
-        let launched = unsafe {
-            context
-                .driver
-                .launch(gate.stream, ready.function, &ready.geometry, &ready.params)
-        };
-        launched.map_err(|e| context.error(e))?;
-    }
-    Ok(())
-}
-
-/// Records launches as one.
-fn record<'a>(
-    context: &Context,
-    gate: &Gate,
-    mut parts: impl Iterator<Item = &'a [Ready]>,
-) -> Result<Recording, DeviceError> {
-    let driver = &context.driver;
-    driver
-        .begin_recording(gate.stream)
-        .map_err(|e| context.error(e))?;
-    let walked = parts.try_for_each(|launches| walk(context, gate, launches));
-    let ended = driver.end_recording(gate.stream);
-    walked?;
-    ended.map_err(|e| context.error(e))
 }
 
 impl Executable for SimtExecutable {
@@ -193,9 +153,10 @@ impl Executable for SimtExecutable {
         let run = launches_of(&self.steps, &steps).ok_or_else(|| self.memory.not_a_run(&steps))?;
         self.memory.check_generations()?;
         let context = &self.context;
-        let launches = self.launches.get(run).unwrap_or_default();
+        let track = &self.track;
         let is_armed = self.capture.state() == CaptureState::Armed;
-        let gate = context.gate();
+        let mut gate = context.gate();
+        track.meet(&mut gate, &run)?;
         self.capture.run(
             || {
                 Ok(if is_armed {
@@ -206,22 +167,20 @@ impl Executable for SimtExecutable {
             },
             |recorded| {
                 let Recorded::Runs(runs) = recorded else {
-                    return Ok(walk(context, &gate, launches)?);
+                    return Ok(track.walk(&gate, &run)?);
                 };
-                if launches.is_empty() {
+                if run.is_empty() {
                     return Ok(());
                 }
                 let recording = match runs.get(&steps) {
                     Some(recording) => *recording,
                     None => {
-                        let recording = record(context, &gate, std::iter::once(launches))?;
+                        let recording = track.record(&gate, std::slice::from_ref(&run))?;
                         runs.insert(steps.clone(), recording);
                         recording
                     }
                 };
-                // SAFETY: as for launches.
-                let replayed = unsafe { context.driver.replay(gate.stream, recording) };
-                Ok(replayed.map_err(|e| context.error(e))?)
+                Ok(track.replay(&gate, recording, &run)?)
             },
         )?;
         drop(gate);
@@ -247,15 +206,17 @@ impl Executable for SimtExecutable {
         names.dedup();
         let context = &self.context;
         let mut gate = context.gate();
+        context.synchronize(&mut gate)?;
         let mut times = Vec::new();
         for name in names {
             let of_name = self.kernels.iter().filter(|(n, _)| n == name);
-            let parts = of_name.map(|(_, launches)| self.launches.get(launches.clone()));
-            let parts: Vec<&[Ready]> = parts.flatten().filter(|p| !p.is_empty()).collect();
-            if parts.is_empty() {
+            let parts = of_name.map(|(_, launches)| launches.clone());
+            let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+            // A library's sums come to an end only in a run of all members.
+            if parts.is_empty() || !parts.iter().all(|part| self.track.is_alone(part)) {
                 continue;
             }
-            let recording = record(context, &gate, parts.iter().copied())?;
+            let recording = self.track.record(&gate, &parts)?;
             let took = time(context, &gate, recording);
             context.driver.destroy_recording(recording);
             times.push(KernelTime {
@@ -303,5 +264,6 @@ fn time(context: &Context, gate: &Gate, recording: Recording) -> Result<f32, Dri
 impl Drop for SimtExecutable {
     fn drop(&mut self) {
         self.release_capture();
+        self.context.drain(&mut self.context.gate());
     }
 }

@@ -2,6 +2,7 @@
 //! so that a run without faults costs nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ggrs_core::error::Fault;
 use ggrs_core::plan::Plan;
@@ -12,8 +13,8 @@ use crate::driver::{DevicePtr, Pinned};
 use crate::kernel::FaultKind;
 use crate::params::FaultCell;
 
-/// About as long as kernels wait for another member (`PEER_PATIENCE` of `peer.cuh`).
-const PATIENCE_MS: u64 = 10_000;
+/// How long another member is waited for. Kernels do it for about as long (`PEER_PATIENCE` of `peer.cuh`).
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a cell holds while nothing is wrong.
 const NONE: u64 = u64::MAX;
@@ -121,7 +122,7 @@ impl FaultBoard {
                 return DeviceError::Timeout {
                     device: self.context.name.clone(),
                     what: format!("another member's part of \"{node}\""),
-                    waited_ms: PATIENCE_MS,
+                    waited_ms: PATIENCE.as_millis() as u64,
                 }
                 .into();
             }

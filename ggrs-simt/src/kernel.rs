@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 use crate::driver::{DevicePtr, Facts, Geometry};
 use crate::lookahead::Span;
 use crate::params::{FaultCell, View};
-use crate::peers::PeerGroup;
+use crate::peers::Link;
 use crate::planes::{Planes, packed_bytes};
 
 /// One compilation of a kernel file: the file with its definitions. The set of all is closed: see [`crate::modules`].
@@ -122,13 +122,28 @@ impl Launch {
     }
 }
 
+/// A sum of floats over the members of the device's group, by the platform's library of collectives.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Sum {
+    pub(crate) from: DevicePtr,
+    pub(crate) to: DevicePtr,
+    /// Elements.
+    pub(crate) n: u64,
+}
+
+/// What a step puts into the stream.
+pub(crate) enum Entry {
+    Launch(Launch),
+    Sum(Sum),
+}
+
 /// An op's operands and results, and the device it is to run on.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub(crate) operands: &'a RouteRequest<'a>,
     pub(crate) facts: &'a Facts,
-    /// The group that the device is in, if it reaches the other members' memory.
-    pub(crate) group: Option<PeerGroup>,
+    /// Its place in the group that it is in, if it reaches the other members' memory.
+    pub(crate) link: Option<&'a Link>,
 }
 
 impl<'a> Request<'a> {
@@ -160,8 +175,14 @@ fn of<'a>(descs: &'a [&'a TensorDesc], i: usize) -> Cow<'a, TensorDesc> {
     }
 }
 
-/// Makes the launches of a step once its memory is known.
-type Build = Box<dyn Fn(&Args<'_>) -> Vec<Launch> + Send + Sync>;
+/// Makes what a step puts into the stream once its memory is known.
+enum Build {
+    Launches(Over<Vec<Launch>>),
+    Sum(Over<Sum>),
+}
+
+/// What depends on a step's memory.
+type Over<T> = Box<dyn Fn(&Args<'_>) -> T + Send + Sync>;
 
 /// What a step's launches may find wrong with data: enough to say it in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,13 +220,26 @@ impl Choice {
         reason: impl Into<Cow<'static, str>>,
         build: impl Fn(&Args<'_>) -> Vec<Launch> + Send + Sync + 'static,
     ) -> Self {
+        Self::of(name.into(), reason.into(), Build::Launches(Box::new(build)))
+    }
+
+    /// A sum by the platform's library, likewise.
+    pub(crate) fn sum(
+        name: impl Into<Cow<'static, str>>,
+        reason: impl Into<Cow<'static, str>>,
+        build: impl Fn(&Args<'_>) -> Sum + Send + Sync + 'static,
+    ) -> Self {
+        Self::of(name.into(), reason.into(), Build::Sum(Box::new(build)))
+    }
+
+    fn of(name: Cow<'static, str>, reason: Cow<'static, str>, build: Build) -> Self {
         Self {
-            name: name.into(),
-            reason: reason.into(),
+            name,
+            reason,
             scratch_bytes: 0,
             faults: Vec::new(),
             n_counters: 0,
-            build: Box::new(build),
+            build,
         }
     }
 
@@ -249,9 +283,20 @@ impl Choice {
         &self.faults
     }
 
-    /// The launches over a step's memory.
+    /// The launches over a step's memory; a sum by a library has none.
     pub(crate) fn build(&self, args: &Args<'_>) -> Vec<Launch> {
-        (self.build)(args)
+        match &self.build {
+            Build::Launches(build) => build(args),
+            Build::Sum(_) => Vec::new(),
+        }
+    }
+
+    /// All that it puts into the stream over a step's memory.
+    pub(crate) fn entries(&self, args: &Args<'_>) -> Vec<Entry> {
+        match &self.build {
+            Build::Launches(build) => build(args).into_iter().map(Entry::Launch).collect(),
+            Build::Sum(build) => vec![Entry::Sum(build(args))],
+        }
     }
 }
 

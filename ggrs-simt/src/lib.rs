@@ -3,6 +3,7 @@
 mod ahead;
 mod buffer;
 mod bulk;
+pub mod communicator;
 pub mod compile;
 mod context;
 mod counters;
@@ -24,6 +25,8 @@ mod queue;
 mod routes;
 mod source;
 mod stages;
+mod sums;
+mod track;
 mod turns;
 mod weights;
 mod work;

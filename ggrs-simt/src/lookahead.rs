@@ -4,7 +4,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::driver::DevicePtr;
-use crate::kernel::Launch;
+use crate::kernel::Entry;
 
 /// Ranges of a launch at most.
 const MAX_RANGES: usize = 4;
@@ -33,28 +33,38 @@ pub(crate) struct Span {
 }
 
 /// Does a launch have a place for what comes, and time?
-fn is_idle(launch: &Launch) -> bool {
+fn is_idle(entry: &Entry) -> bool {
+    let Entry::Launch(launch) = entry else {
+        return false;
+    };
     let own: u64 = launch.weights.iter().map(|span| span.bytes).sum();
     launch.looks_ahead && own <= IDLE_BYTES
 }
 
+/// The weights that an entry reads whole.
+fn weights(entry: &Entry) -> &[Span] {
+    match entry {
+        Entry::Launch(launch) => &launch.weights,
+        Entry::Sum(_) => &[],
+    }
+}
+
 /// Tells launches that have time what those behind them read, up to the next that has time as well.
-pub(crate) fn look_ahead(launches: &mut [Launch], l2_bytes: u64) {
+pub(crate) fn look_ahead(entries: &mut [Entry], l2_bytes: u64) {
     let most = MAX_BYTES.min(l2_bytes / 4);
-    for i in 0..launches.len() {
-        let Some((launch, behind)) = launches.get_mut(i..).and_then(<[_]>::split_first_mut) else {
+    for i in 0..entries.len() {
+        let Some((entry, behind)) = entries.get_mut(i..).and_then(<[_]>::split_first_mut) else {
             return;
         };
-        if !is_idle(launch) {
+        if !is_idle(entry) {
             continue;
         }
-        let next = behind
-            .iter()
-            .position(is_idle)
-            .map_or(behind.len(), |at| at + 1);
-        let spans = behind.iter().take(next).flat_map(|launch| &launch.weights);
-        let ahead = Ahead::new(spans, most);
-        if let Some(place) = launch.params.get_mut(..size_of::<Ahead>()) {
+        let next = behind.iter().position(is_idle);
+        let behind = behind.iter().take(next.map_or(behind.len(), |at| at + 1));
+        let ahead = Ahead::new(behind.flat_map(weights), most);
+        if let Entry::Launch(launch) = entry
+            && let Some(place) = launch.params.get_mut(..size_of::<Ahead>())
+        {
             place.copy_from_slice(bytemuck::bytes_of(&ahead));
         }
     }
@@ -79,23 +89,26 @@ impl Ahead {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::ModuleKey;
+    use crate::kernel::{Launch, ModuleKey};
 
-    fn launch(looks_ahead: bool, weights: &[(u64, u64)]) -> Launch {
+    fn launch(looks_ahead: bool, weights: &[(u64, u64)]) -> Entry {
         let span = |&(start, bytes)| Span {
             start: DevicePtr(start),
             bytes,
         };
         let launch = Launch::new(ModuleKey::plain("test"), "test", 1, 32, &Ahead::default());
         let launch = launch.reading(weights.iter().map(span).collect());
-        if looks_ahead {
+        Entry::Launch(if looks_ahead {
             launch.looking_ahead()
         } else {
             launch
-        }
+        })
     }
 
-    fn told(launch: &Launch) -> Ahead {
+    fn told(entry: &Entry) -> Ahead {
+        let Entry::Launch(launch) = entry else {
+            unreachable!("a launch")
+        };
         bytemuck::pod_read_unaligned(&launch.params)
     }
 

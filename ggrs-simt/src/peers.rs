@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use bytemuck::{Pod, Zeroable};
 use ggrs_core::DeviceError;
 
+use crate::communicator::NoCommunicators;
 use crate::context::Context;
 use crate::driver::DevicePtr;
+use crate::sums::Sums;
 
 /// Members of a group at most.
 pub(crate) const MAX_MEMBERS: usize = 8;
@@ -73,6 +75,7 @@ impl Drop for Mailbox {
 pub(crate) struct Link {
     rank: usize,
     mailboxes: Vec<Arc<Mailbox>>,
+    sums: Result<Arc<Sums>, NoCommunicators>,
 }
 
 impl Link {
@@ -88,6 +91,20 @@ impl Link {
             n_members: self.mailboxes.len() as i32,
             rank: self.rank as i32,
         }
+    }
+
+    /// Its number in the group.
+    pub(crate) const fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// What the members share for sums by the platform's library, or why they make none.
+    pub(crate) fn sums(&self) -> Result<&Arc<Sums>, &NoCommunicators> {
+        let sums = self.sums.as_ref()?;
+        if sums.is_given_up() {
+            return Err(&NoCommunicators::GivenUp);
+        }
+        Ok(sums)
     }
 
     /// Forgets what an interrupted run left in the device's own mailbox. All members do so before any of them runs.
@@ -146,15 +163,7 @@ impl Membership {
                 return Ok(None);
             }
         }
-        let mailboxes = members
-            .iter()
-            .map(|(context, member)| member.mailbox(context));
-        let link = Arc::new(Link {
-            rank,
-            mailboxes: mailboxes.collect::<Result<_, _>>()?,
-        });
-        let mut known = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.strong_count() > 0 {
+        if self.link().is_some() {
             return Err(DeviceError::Setting {
                 device: own.name.clone(),
                 setting: "members",
@@ -162,7 +171,41 @@ impl Membership {
                 possible: "the same device, opened once more".to_owned(),
             });
         }
-        *known = Arc::downgrade(&link);
+        let mailboxes = members
+            .iter()
+            .map(|(context, member)| member.mailbox(context));
+        let mailboxes = mailboxes.collect::<Result<Vec<_>, _>>()?;
+        let link = Arc::new(Link {
+            rank,
+            sums: sums(members, &mailboxes),
+            mailboxes,
+        });
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(&link);
         Ok(Some(link))
     }
+}
+
+/// What the members share for sums by the platform's library: made by the first that joins, for all.
+fn sums(
+    members: &[(&Arc<Context>, &Membership)],
+    mailboxes: &[Arc<Mailbox>],
+) -> Result<Arc<Sums>, NoCommunicators> {
+    let is_same = |link: &Arc<Link>| {
+        let pairs = link.mailboxes.iter().zip(mailboxes);
+        link.mailboxes.len() == mailboxes.len() && pairs.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
+    };
+    let mut links = members.iter().filter_map(|(_, member)| member.link());
+    if let Some(link) = links.find(is_same) {
+        return link.sums.clone();
+    }
+    let contexts: Vec<_> = members.iter().map(|(context, _)| *context).collect();
+    let made = Sums::new(&contexts);
+    match (&made, contexts.first()) {
+        (Err(reason), Some(first)) => {
+            let library = first.facts().platform.collectives();
+            tracing::debug!(library, %reason, "sums run as kernels");
+        }
+        _ => tracing::debug!(n_members = members.len(), "members connected for sums"),
+    }
+    made
 }

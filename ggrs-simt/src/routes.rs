@@ -136,7 +136,7 @@ mod tests {
                 precision: Precision::Exact,
             },
             facts: &facts,
-            group: None,
+            link: None,
         })
     }
 

@@ -10,7 +10,7 @@ use ggrs_core::plan::Step;
 
 use crate::context::Context;
 use crate::driver::DevicePtr;
-use crate::kernel::{Args, Choice, FaultKind, Launch};
+use crate::kernel::{Args, Choice, Entry, FaultKind};
 use crate::params::FaultCell;
 use crate::places::Operands;
 use crate::routes;
@@ -57,13 +57,13 @@ impl Work {
         }
     }
 
-    /// Its launches; `operands` are those of all steps.
-    pub(crate) fn launches(
+    /// What it puts into the stream; `operands` are those of all steps.
+    pub(crate) fn entries(
         &self,
         operands: &[Operands<'_>],
         cells: &[FaultCell],
         counters: DevicePtr,
-    ) -> Vec<Launch> {
+    ) -> Vec<Entry> {
         let own = operands.get(self.steps()).unwrap_or_default();
         let args: Vec<Args<'_>> = own
             .iter()
@@ -76,13 +76,16 @@ impl Work {
             })
             .collect();
         match (self, args.first()) {
-            (Self::Kernel(_, choice), Some(args)) => choice.build(args),
-            (Self::Stage(stage), first) => stage.build(&StageArgs {
-                steps: &args,
-                scratch: first.map_or(DevicePtr(0), |a| a.scratch),
-                counters,
-                cells,
-            }),
+            (Self::Kernel(_, choice), Some(args)) => choice.entries(args),
+            (Self::Stage(stage), first) => {
+                let launches = stage.build(&StageArgs {
+                    steps: &args,
+                    scratch: first.map_or(DevicePtr(0), |a| a.scratch),
+                    counters,
+                    cells,
+                });
+                launches.into_iter().map(Entry::Launch).collect()
+            }
             (Self::Kernel(..), None) => Vec::new(),
         }
     }
@@ -124,8 +127,9 @@ pub(crate) fn works(context: &Context, memory: &BoundMemory) -> Result<Vec<Work>
 
 /// The kernel of a step: the one that the plan's route names.
 fn choose(context: &Context, memory: &BoundMemory, step: &Step) -> Result<Choice, DeviceError> {
+    let link = context.membership.link();
     let chosen = memory.with_request(step, |operands| {
-        routes::choose(&context.request(operands)).ok()
+        routes::choose(&context.request(operands, link.as_deref())).ok()
     });
     let planned = |choice: &Choice| {
         let route = choice.route();

@@ -1,5 +1,5 @@
 //! Collectives: copies for one member; for the members of a group that reach each other's memory, exchanges through
-//! their mailboxes inside the run. Others are a meta device's business.
+//! their mailboxes inside the run, large sums by the platform's library if it connects them. Others are a meta device's business.
 
 use std::borrow::Cow;
 
@@ -8,9 +8,10 @@ use ggrs_core::Unsupported;
 use ggrs_core::error::RefusalReason;
 use ggrs_core::ops::{Collective, CollectiveKind, OpSpec, Share};
 
-use crate::kernel::{Args, Choice, FaultKind, Launch, ModuleKey, Request};
+use crate::driver::DevicePtr;
+use crate::kernel::{Args, Choice, FaultKind, Launch, ModuleKey, Request, Sum};
 use crate::params::FaultCell;
-use crate::peers::{MARKED, MAX_BLOCKS, MAX_MEMBERS, PeerGroup};
+use crate::peers::{Link, MARKED, MAX_BLOCKS, MAX_MEMBERS, PeerGroup};
 
 /// `CopyParams` of `collective.cu`.
 #[repr(C)]
@@ -65,10 +66,11 @@ pub(crate) fn collective(op: &Collective, request: &Request<'_>) -> Result<Choic
         return Ok(Choice::new(name, "one member: a copy", copy));
     }
     let refusal = || Unsupported::one("copy", RefusalReason::Members { n: op.members });
-    let group = request.group.filter(|g| g.n_members as usize == op.members);
-    let group = group.ok_or_else(refusal)?;
+    let link = request.link.map(|link| (link, link.group()));
+    let link = link.filter(|(_, group)| group.n_members as usize == op.members);
+    let (link, group) = link.ok_or_else(refusal)?;
     let choice = match op.kind {
-        CollectiveKind::AllReduce => reduce(group, request),
+        CollectiveKind::AllReduce => return Ok(reduce(link, group, request)),
         CollectiveKind::AllGather { axis } => {
             let parts = parts(op, request, axis).ok_or_else(refusal)?;
             let reason = "members write into each other's mailboxes inside the run";
@@ -103,17 +105,35 @@ fn copy(args: &Args<'_>) -> Vec<Launch> {
     )]
 }
 
-fn reduce(group: PeerGroup, request: &Request<'_>) -> Choice {
+fn reduce(link: &Link, group: PeerGroup, request: &Request<'_>) -> Choice {
     let n = request.input(0).shape.elems().unwrap_or(0) as u64;
+    let library = request.facts.platform.collectives();
+    let staged = "each member adds up its share, sums in member order";
     let (name, reason): (_, Cow<'static, str>) = if n <= MARKED {
         let reason = "small: every element travels with a mark, sums in member order";
         ("all_reduce/peers marked", reason.into())
-    } else {
-        let reason = "large: each member adds up its share, sums in member order";
+    } else if request.is_exact() {
+        let reason = format!("large, exact: {staged}");
         ("all_reduce/peers staged", reason.into())
+    } else {
+        match link.sums() {
+            Ok(_) => {
+                let name = format!("all_reduce/{}", library.to_lowercase());
+                let reason = format!("large: {library} adds up, in an order of its own");
+                return Choice::sum(name, reason, move |args| Sum {
+                    from: DevicePtr(args.input(0).data),
+                    to: DevicePtr(args.output(0).data),
+                    n,
+                });
+            }
+            Err(why) => {
+                let reason = format!("large: {staged}; no {library}: {why}");
+                ("all_reduce/peers staged", reason.into())
+            }
+        }
     };
     let most = request.facts.n_multiprocessors.clamp(1, MAX_BLOCKS);
-    Choice::new(name, reason, move |args| {
+    let choice = Choice::new(name, reason, move |args| {
         if n == 0 {
             return Vec::new();
         }
@@ -131,7 +151,8 @@ fn reduce(group: PeerGroup, request: &Request<'_>) -> Choice {
         } else {
             Launch::new(module, "all_reduce_staged", most, STAGED_THREADS, &params)
         }]
-    })
+    });
+    choice.fault(FaultKind::PeerLate)
 }
 
 /// Start and length of each member's part along the axis; `None` for cuts in several runs.

@@ -123,7 +123,7 @@ impl<'a> Walk<'a> {
         Some(then(&Request {
             operands: &operands,
             facts: self.facts,
-            group: None,
+            link: None,
         }))
     }
 
