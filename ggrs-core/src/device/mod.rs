@@ -295,13 +295,32 @@ pub trait Executable: Send {
     /// Drops a recording; runs are eager again.
     fn release_capture(&mut self);
 
-    /// Where a run's time goes: for each kernel all its launches, one after another and apart from the others, timed by
-    /// the device. Values are undefined afterwards. Empty where a device cannot tell.
+    /// The kernels of a run that the device can time by themselves, in order of their names; none where it cannot tell.
+    fn kernels(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What one of [`Executable::kernels`] takes in a run: all its launches, one after another and apart from the others,
+    /// timed by the device. Values are undefined afterwards. `None` for a kernel that has no launches.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn time_kernel(&mut self, kernel: &str) -> Result<Option<KernelTime>, ExecError> {
+        let _ = kernel;
+        Ok(None)
+    }
+
+    /// Where a run's time goes: what each kernel takes, the slowest first. Values are undefined afterwards.
     ///
     /// # Errors
     /// The device failed.
     fn profile(&mut self) -> Result<Vec<KernelTime>, ExecError> {
-        Ok(Vec::new())
+        let mut times = Vec::new();
+        for kernel in self.kernels() {
+            times.extend(self.time_kernel(&kernel)?);
+        }
+        times.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        Ok(times)
     }
 }
 
