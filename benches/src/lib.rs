@@ -2,6 +2,7 @@
 //! the roofs.
 
 mod cases;
+mod collectives;
 mod gpu;
 mod prepared;
 mod problems;
@@ -10,6 +11,7 @@ mod rotated;
 mod timed;
 
 pub use cases::Case;
+pub use collectives::{Group, SumTimed};
 pub use gpu::{GpuRoof, GpuTimed, time_on_gpu};
 pub use prepared::{Prepared, prepare};
 pub use roof::Roof;
