@@ -1,6 +1,7 @@
 //! Timing by the device itself: a problem many times over in one recording, and the roof it is compared with.
 
 use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 
 use ggrs_core::DType;
@@ -30,7 +31,12 @@ const LOADED_BYTES: f64 = 4e9;
 pub struct GpuRoof {
     /// Bytes per second of a large copy, counting those read and those written.
     pub bytes_per_second: f64,
+    /// Bytes per second from pinned host memory, if the device can tell.
+    pub bus_per_second: Option<f64>,
 }
+
+/// Bytes that the bus is measured with.
+const UPLOADED: u64 = 1 << 30;
 
 /// A copy of so many values.
 #[derive(Clone, Debug)]
@@ -56,9 +62,22 @@ impl GpuRoof {
     pub fn measure(device: &dyn Device) -> Result<Self, Box<dyn Error>> {
         let posed = rotated(&pose(&Copied(16 << 20), false)?, 8)?;
         let (seconds, work, _) = time(device, &posed)?;
+        let upload = device.time_upload(UPLOADED)?;
         Ok(Self {
             bytes_per_second: work.bytes / seconds,
+            bus_per_second: upload.map(|seconds| UPLOADED as f64 / seconds),
         })
+    }
+}
+
+/// What copies move, in the memory and from the host.
+impl fmt::Display for GpuRoof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "copies move {:.0} GB/s", self.bytes_per_second / 1e9)?;
+        match self.bus_per_second {
+            Some(bus) => write!(f, ", from the host {:.1} GB/s", bus / 1e9),
+            None => Ok(()),
+        }
     }
 }
 

@@ -113,6 +113,10 @@ impl Device for SimtDevice {
         Ok(Arc::new(weights::load(&self.context, slot, &source)?))
     }
 
+    fn time_upload(&self, bytes: u64) -> Result<Option<f64>, DeviceError> {
+        self.context.time_upload(bytes).map(Some)
+    }
+
     fn read_weight(&self, slot: &WeightSlot, buffer: &dyn Buffer) -> Result<Vec<u8>, DeviceError> {
         weights::read(&self.context, slot, SimtBuffer::of(&self.context, buffer)?)
     }

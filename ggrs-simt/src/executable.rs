@@ -13,7 +13,7 @@ use ggrs_core::{BindError, DeviceError, ExecError, ValueId};
 use crate::buffer::{SimtBuffer, locate};
 use crate::context::{Context, Gate};
 use crate::counters::Counters;
-use crate::driver::{DriverError, Function, Geometry, Recording};
+use crate::driver::{Function, Geometry, Recording};
 use crate::faults::FaultBoard;
 use crate::kernel::Launch;
 use crate::places::{Operands, Places};
@@ -21,6 +21,9 @@ use crate::work::{Work, works};
 
 /// Offsets of values in an arena are multiples of this: what the widest loads and the copy engines want.
 pub(crate) const ALIGN: u64 = 256;
+
+/// Times that a profile runs each kernel; the best counts.
+const PROFILED: usize = 5;
 
 /// A launch with its kernel loaded.
 struct Ready {
@@ -257,9 +260,11 @@ impl Executable for SimtExecutable {
         let context = &self.context;
         let mut gate = context.gate();
         let recording = record(context, &gate, parts.iter().copied())?;
-        let took = time(context, &gate, recording);
+        // SAFETY: as for launches.
+        let replay = || unsafe { context.driver.replay(gate.stream, recording) };
+        let took = context.best_seconds(&gate, PROFILED, &replay);
         context.driver.destroy_recording(recording);
-        let milliseconds = took.map_err(|e| context.error(e))?;
+        let seconds = took.map_err(|e| context.error(e))?;
         // It ran again over what others left: what it found in data is nobody's. That nobody came is an answer.
         if let Err(late @ ExecError::Device(_)) = self.faults.check(&mut gate) {
             return Err(late);
@@ -268,7 +273,7 @@ impl Executable for SimtExecutable {
             kernel: kernel.to_owned(),
             n_times: parts.len(),
             n_launches: parts.iter().map(|p| p.len()).sum(),
-            seconds: f64::from(milliseconds) / 1e3,
+            seconds,
         }))
     }
 
@@ -277,29 +282,6 @@ impl Executable for SimtExecutable {
             self.drop_recordings(recorded);
         }
     }
-}
-
-/// Milliseconds that the launches of `recording` take, the best of a few runs: as many on every device, so that members
-/// that time a collective together meet in each.
-fn time(context: &Context, gate: &Gate, recording: Recording) -> Result<f32, DriverError> {
-    const RUNS: usize = 5;
-    let driver = &context.driver;
-    let once = |start, end| {
-        driver.record(start, gate.stream)?;
-        // SAFETY: as for launches.
-        unsafe { driver.replay(gate.stream, recording)? };
-        driver.record(end, gate.stream)?;
-        driver.synchronize(gate.stream)?;
-        driver.elapsed_ms(start, end)
-    };
-    let start = driver.create_event()?;
-    let best = driver.create_event().and_then(|end| {
-        let best = (0..RUNS).try_fold(f32::INFINITY, |best, _| Ok(best.min(once(start, end)?)));
-        driver.destroy_event(end);
-        best
-    });
-    driver.destroy_event(start);
-    best
 }
 
 impl Drop for SimtExecutable {

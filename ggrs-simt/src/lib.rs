@@ -3,6 +3,7 @@
 mod ahead;
 mod buffer;
 mod bulk;
+mod bus;
 pub mod compile;
 mod context;
 mod counters;
@@ -23,6 +24,7 @@ mod queue;
 mod routes;
 mod source;
 mod stages;
+mod timing;
 mod turns;
 mod weights;
 mod work;

@@ -54,13 +54,17 @@ fn memory_that_is_not_there_and_kernels_that_fail_are_said() {
 }
 
 #[test]
-fn a_step_on_two_members_is_profiled_with_the_sums_between_them() {
-    let args = "bench -p 0 -n 2 -r 1 --profile --devices cuda:0,cuda:1 --split tensor";
+fn loading_onto_two_members_is_timed_and_a_step_profiled_with_the_sums_between_them() {
+    let args = "bench -p 0 -n 2 -r 1 --bus --profile --devices cuda:0,cuda:1 --split tensor";
     let args: Vec<&str> = args.split(' ').collect();
     let Some(run) = simulated(&[], &args) else {
         return;
     };
     let told = run.succeeded().stderr;
+    assert!(
+        told.contains(" of weights loaded in ") && told.contains(" % of the bus ("),
+        "{told}"
+    );
     assert!(told.contains("tg2, one step on cuda:0+cuda:1: "), "{told}");
     let kernels: Vec<Vec<&str>> = told
         .lines()

@@ -139,6 +139,16 @@ pub trait Device: Send + Sync {
         source: WeightSource<'_>,
     ) -> Result<Arc<dyn Buffer>, DeviceError>;
 
+    /// Seconds that so many bytes take from host memory that the device reads at full speed, measured now: what loading
+    /// is compared with. `None` where nothing is copied, or nobody can tell.
+    ///
+    /// # Errors
+    /// The device failed, or there is no memory for the copy.
+    fn time_upload(&self, bytes: u64) -> Result<Option<f64>, DeviceError> {
+        let _ = bytes;
+        Ok(None)
+    }
+
     /// The original bytes of a weight, whatever its form.
     fn read_weight(&self, slot: &WeightSlot, buffer: &dyn Buffer) -> Result<Vec<u8>, DeviceError>;
 
