@@ -4,12 +4,12 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
-use ggrs_core::DType;
-use ggrs_core::GraphError;
 use ggrs_core::device::{Device, KernelTime, Precision, Runner};
 use ggrs_core::ops::Contiguous;
 use ggrs_core::passes::PassSet;
 use ggrs_core::plan::{PlanOptions, plan};
+use ggrs_core::{DType, GraphError};
+use ggrs_cuda::simt::{MatrixRoof, SimtDevice};
 use ggrs_tests::conformance::{Trial, try_problem};
 use ggrs_tests::problem::{Posed, Problem, Role, Scene, Tolerance, operand, pose};
 
@@ -33,6 +33,8 @@ pub struct GpuRoof {
     pub bytes_per_second: f64,
     /// Bytes per second from pinned host memory, if the device can tell.
     pub bus_per_second: Option<f64>,
+    /// Matrix units, if there are any.
+    pub matrix: Option<MatrixRoof>,
 }
 
 /// Bytes that the bus is measured with.
@@ -63,20 +65,32 @@ impl GpuRoof {
         let posed = rotated(&pose(&Copied(16 << 20), false)?, 8)?;
         let (seconds, work, _) = time(device, &posed)?;
         let upload = device.time_upload(UPLOADED)?;
+        let gpu = device.as_any().and_then(|d| d.downcast_ref::<SimtDevice>());
+        let matrix = gpu.map(SimtDevice::matrix_roof).transpose()?.flatten();
         Ok(Self {
+            matrix,
             bytes_per_second: work.bytes / seconds,
             bus_per_second: upload.map(|seconds| UPLOADED as f64 / seconds),
         })
     }
 }
 
-/// What copies move, in the memory and from the host.
 impl fmt::Display for GpuRoof {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "copies move {:.0} GB/s", self.bytes_per_second / 1e9)?;
-        match self.bus_per_second {
-            Some(bus) => write!(f, ", from the host {:.1} GB/s", bus / 1e9),
-            None => Ok(()),
+        if let Some(bus) = self.bus_per_second {
+            write!(f, ", from the host {:.1} GB/s", bus / 1e9)?;
+        }
+        match self.matrix {
+            Some(MatrixRoof {
+                per_second,
+                instruction,
+            }) => write!(
+                f,
+                ", {instruction} gives {:.1} TFLOP/s of F16",
+                per_second / 1e12
+            ),
+            None => f.write_str(", no matrix units"),
         }
     }
 }
@@ -97,12 +111,20 @@ impl GpuTimed {
         let bytes = self.work.bytes / self.seconds;
         let checked = self.checked.as_ref();
         let checked = checked.map_or_else(String::new, |k| format!(" (checked: {k})"));
+        let flops = self.work.flops / self.seconds;
+        let share = roof.matrix.map_or_else(String::new, |matrix| {
+            format!(
+                " = {:5.1}% of {}",
+                100.0 * flops / matrix.per_second,
+                matrix.instruction
+            )
+        });
         format!(
-            "{name:44} {:9.2} us {:8.1} GB/s = {:5.1}% of a copy {:8.2} TFLOP/s  {} launches, {}{checked}",
+            "{name:44} {:9.2} us {:8.1} GB/s = {:5.1}% of a copy {:8.2} TFLOP/s{share}  {} launches, {}{checked}",
             self.seconds * 1e6,
             bytes / 1e9,
             100.0 * bytes / roof.bytes_per_second,
-            self.work.flops / self.seconds / 1e12,
+            flops / 1e12,
             self.n_launches,
             self.kernel
         )

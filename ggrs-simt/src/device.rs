@@ -47,6 +47,12 @@ impl SimtDevice {
     }
 }
 
+impl SimtDevice {
+    pub(crate) const fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+}
+
 impl Device for SimtDevice {
     fn info(&self) -> DeviceInfo {
         DeviceInfo {

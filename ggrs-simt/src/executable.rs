@@ -260,11 +260,14 @@ impl Executable for SimtExecutable {
         let context = &self.context;
         let mut gate = context.gate();
         let recording = record(context, &gate, parts.iter().copied())?;
-        // SAFETY: as for launches.
-        let replay = || unsafe { context.driver.replay(gate.stream, recording) };
-        let took = context.best_seconds(&gate, PROFILED, &replay);
+        let replay = || {
+            // SAFETY: as for launches.
+            let replayed = unsafe { context.driver.replay(gate.stream, recording) };
+            replayed.map_err(|e| context.error(e))
+        };
+        let timed = context.best_seconds(&gate, PROFILED, &replay);
         context.driver.destroy_recording(recording);
-        let seconds = took.map_err(|e| context.error(e))?;
+        let seconds = timed?;
         // It ran again over what others left: what it found in data is nobody's. That nobody came is an answer.
         if let Err(late @ ExecError::Device(_)) = self.faults.check(&mut gate) {
             return Err(late);
