@@ -1,5 +1,6 @@
-//! Kernels of a GPU by op and format, at the sizes of Qwen3-30B-A3B: checked against the oracle, then timed by the
-//! device on replays over more weights than its caches hold.
+//! Kernels of a GPU by op and format, at the sizes of Qwen3-30B-A3B: timed by the device on replays over more weights than
+//! its caches hold. A small problem of the same kind is checked against the oracle before, and of the large one some
+//! results, drawn at random.
 //!
 //! Names are `op/format/shape`. `GGRS_DEVICE` names the device (`cuda:0`); with several (`cuda:0,cuda:1`) sums over them
 //! are measured too. Arguments choose cases by a part of their names. Without the device nothing is measured, and that is
@@ -124,7 +125,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let roof = GpuRoof::measure(&*device)?;
     println!("{} ({}): {roof}", device.name(), device.info().hardware);
     println!(
-        "checked: a small problem of the same kind against the oracle, all of its answer; another kernel of it is named"
+        "checked against the oracle: all of a small problem of each kind, and of what is timed as many results as is said"
     );
     time_sums(devices, &is_wanted)?;
     let mut n_cases = 0;

@@ -10,12 +10,12 @@ use ggrs_core::passes::PassSet;
 use ggrs_core::plan::{PlanOptions, plan};
 use ggrs_core::{DType, GraphError};
 use ggrs_cuda::simt::{MatrixRoof, SimtDevice};
-use ggrs_tests::conformance::{Trial, try_problem};
 use ggrs_tests::problem::{Posed, Problem, Role, Scene, Tolerance, operand, pose};
 
 use crate::Work;
-use crate::prepared::{bind, leaf};
+use crate::prepared::{bind, check, leaf};
 use crate::rotated::rotated;
+use crate::sampled::{Sample, Sampled};
 
 /// What copies of a problem hold together, at least: several times the caches of any GPU.
 const ROTATED_BYTES: f64 = 300e6;
@@ -63,7 +63,7 @@ impl GpuRoof {
     /// The device fails, or cannot tell times.
     pub fn measure(device: &dyn Device) -> Result<Self, Box<dyn Error>> {
         let posed = rotated(&pose(&Copied(16 << 20), false)?, 8)?;
-        let (seconds, work, _) = time(device, &posed)?;
+        let (seconds, work, _) = time(device, &posed, |_| Ok(()))?;
         let upload = device.time_upload(UPLOADED)?;
         let gpu = device.as_any().and_then(|d| d.downcast_ref::<SimtDevice>());
         let matrix = gpu.map(SimtDevice::matrix_roof).transpose()?.flatten();
@@ -101,16 +101,18 @@ pub struct GpuTimed {
     work: Work,
     n_launches: usize,
     kernel: String,
-    /// What the oracle has seen instead, if the small problem runs on another kernel.
-    checked: Option<String>,
+    /// Results that were compared with the oracle.
+    n_sampled: usize,
 }
 
 impl GpuTimed {
     /// A line of the report.
     pub fn line(&self, name: &str, roof: &GpuRoof) -> String {
         let bytes = self.work.bytes / self.seconds;
-        let checked = self.checked.as_ref();
-        let checked = checked.map_or_else(String::new, |k| format!(" (checked: {k})"));
+        let sampled = match self.n_sampled {
+            0 => String::new(),
+            n => format!(", {n} checked"),
+        };
         let flops = self.work.flops / self.seconds;
         let share = roof.matrix.map_or_else(String::new, |matrix| {
             format!(
@@ -120,7 +122,7 @@ impl GpuTimed {
             )
         });
         format!(
-            "{name:44} {:9.2} us {:8.1} GB/s = {:5.1}% of a copy {:8.2} TFLOP/s{share}  {} launches, {}{checked}",
+            "{name:44} {:9.2} us {:8.1} GB/s = {:5.1}% of a copy {:8.2} TFLOP/s{share}  {} launches, {}{sampled}",
             self.seconds * 1e6,
             bytes / 1e9,
             100.0 * bytes / roof.bytes_per_second,
@@ -131,16 +133,16 @@ impl GpuTimed {
     }
 }
 
-/// Checks the kernel on the small problem against the oracle, then times the large one.
+/// Checks the kernel on the small problem against the oracle, then times the large one, of which some is checked too.
 ///
 /// # Errors
 /// The small problem fails or is refused, or the large one cannot be run.
 pub fn time_on_gpu(
     device: &dyn Device,
     small: &dyn Problem,
-    large: &dyn Problem,
+    large: &dyn Sampled,
 ) -> Result<GpuTimed, Box<dyn Error>> {
-    let checked = check(device, small)?;
+    check(device, small, &options())?;
     let posed = pose(large, false)?;
     let one = plan(&posed.graph, device, &options())?.cost();
     let loaded = posed.leaves.iter().filter(|l| l.role != Role::Input);
@@ -148,11 +150,15 @@ pub fn time_on_gpu(
     let copies = (ROTATED_BYTES / one.bytes.max(1.0)).ceil();
     let copies = copies.min(LOADED_BYTES / loaded.max(1) as f64).max(3.0);
     let copies = (copies as usize).min(MAX_COPIES);
-    let (seconds, work, times) = time(device, &rotated(&posed, copies)?)?;
+    let sample = large.sample(&posed);
+    let n_sampled = sample.as_ref().map_or(0, Sample::n_results);
+    let look = |runner: &mut Runner| match sample {
+        Some(sample) => sample.check(large.stem(), large.dtype(), &runner.get("y0#0")?),
+        None => Ok(()),
+    };
+    let (seconds, work, times) = time(device, &rotated(&posed, copies)?, look)?;
     let n = copies as f64;
     let slowest = times.first().map(|t| t.kernel.clone());
-    let kernel = slowest.unwrap_or_default();
-    let is_checked = checked.contains(&kernel);
     Ok(GpuTimed {
         seconds: seconds / n,
         work: Work {
@@ -160,22 +166,9 @@ pub fn time_on_gpu(
             bytes: work.bytes / n,
         },
         n_launches: times.iter().map(|t| t.n_launches).sum::<usize>() / copies,
-        checked: (!is_checked).then(|| checked.join(", ")),
-        kernel,
+        kernel: slowest.unwrap_or_default(),
+        n_sampled,
     })
-}
-
-/// Compares the problem with the oracle, and says which kernels ran it.
-fn check(device: &dyn Device, problem: &dyn Problem) -> Result<Vec<String>, Box<dyn Error>> {
-    let posed = pose(problem, true)?;
-    match try_problem(&posed, device, &options()) {
-        Ok(Trial::Passed(_)) => {}
-        Ok(Trial::Refused(why)) => return Err(format!("{problem:?} is refused: {why}").into()),
-        Err(failure) => return Err(format!("{problem:?} is wrong: {failure:?}").into()),
-    }
-    let plan = plan(&posed.graph, device, &options())?;
-    let kernels = plan.steps.iter().map(|s| s.route.kernel.to_string());
-    Ok(kernels.collect())
 }
 
 pub(crate) fn options() -> PlanOptions {
@@ -186,10 +179,11 @@ pub(crate) fn options() -> PlanOptions {
     }
 }
 
-/// Seconds of one run, its work, and which kernels took them.
+/// Seconds of one run, its work, and which kernels took them. Before, a run is looked at.
 fn time(
     device: &dyn Device,
     posed: &Posed,
+    look: impl FnOnce(&mut Runner) -> Result<(), Box<dyn Error>>,
 ) -> Result<(f64, Work, Vec<KernelTime>), Box<dyn Error>> {
     let plan = Arc::new(plan(&posed.graph, device, &options())?);
     let mut runner = Runner::new(device, &plan, &bind(posed, device, &plan)?)?;
@@ -197,6 +191,7 @@ fn time(
         runner.set(&slot.name, &leaf(posed, &slot.name)?.bytes)?;
     }
     runner.run()?;
+    look(&mut runner)?;
     let times = runner.executable().profile()?;
     if times.is_empty() {
         return Err("the device cannot tell where time goes".into());

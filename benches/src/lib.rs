@@ -8,6 +8,7 @@ mod prepared;
 mod problems;
 mod roof;
 mod rotated;
+mod sampled;
 mod timed;
 
 pub use cases::Case;
@@ -15,4 +16,5 @@ pub use collectives::{Group, SumTimed};
 pub use gpu::{GpuRoof, GpuTimed, time_on_gpu};
 pub use prepared::{Prepared, prepare};
 pub use roof::Roof;
+pub use sampled::{Sample, Sampled};
 pub use timed::{Work, bench};
