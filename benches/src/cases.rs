@@ -4,6 +4,7 @@ use ggrs_core::DType;
 use ggrs_tests::problem::Problem;
 
 use crate::problems::{Attend, Experts, Linear, Norm, Route};
+use crate::sampled::Sampled;
 
 /// One row of a report.
 pub struct Case {
@@ -11,12 +12,12 @@ pub struct Case {
     pub name: String,
     /// What is checked against the oracle.
     pub small: Box<dyn Problem>,
-    /// What is timed.
-    pub large: Box<dyn Problem>,
+    /// What is timed, and some of it checked.
+    pub large: Box<dyn Sampled>,
 }
 
 impl Case {
-    fn new(name: String, small: impl Problem + 'static, large: impl Problem + 'static) -> Self {
+    fn new(name: String, small: impl Problem + 'static, large: impl Sampled + 'static) -> Self {
         Self {
             name,
             small: Box::new(small),

@@ -39,11 +39,7 @@ pub fn prepare(
         passes: PassSet::none(),
         collectives: None,
     };
-    match try_problem(&pose(small, true)?, device, &options) {
-        Ok(Trial::Passed(_)) => {}
-        Ok(Trial::Refused(why)) => return Err(format!("{small:?} is refused: {why}").into()),
-        Err(failure) => return Err(format!("{small:?} is wrong: {failure:?}").into()),
-    }
+    check(device, small, &options)?;
     let posed = pose(large, false)?;
     let plan = Arc::new(plan(&posed.graph, device, &options)?);
     let mut runner = Runner::new(device, &plan, &bind(&posed, device, &plan)?)?;
@@ -66,6 +62,19 @@ pub fn prepare(
         },
         kernel,
     })
+}
+
+/// Compares all of a problem with the oracle.
+pub(crate) fn check(
+    device: &dyn Device,
+    problem: &dyn Problem,
+    options: &PlanOptions,
+) -> Result<(), Box<dyn Error>> {
+    match try_problem(&pose(problem, true)?, device, options) {
+        Ok(Trial::Passed(_)) => Ok(()),
+        Ok(Trial::Refused(why)) => Err(format!("{problem:?} is refused: {why}").into()),
+        Err(failure) => Err(format!("{problem:?} is wrong: {failure:?}").into()),
+    }
 }
 
 pub(crate) fn bind(

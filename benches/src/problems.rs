@@ -85,7 +85,7 @@ impl Problem for Experts {
         if !self.gated {
             let y = scene.apply(MatMulId::default(), &[&weights, &x, &ids])?;
             return scene.expect(y, tolerance, || {
-                oracle::matmul_id(&weights.floats(), &x.floats(), &ids.ints())
+                self.answer(&weights.floats(), None, &x.floats(), &ids.ints())
             });
         }
         let up = scene.weight(&bank).normals(0.05)?;
@@ -95,13 +95,29 @@ impl Problem for Experts {
         };
         let y = scene.apply(op, &[&weights, &up, &x, &ids])?;
         scene.expect(y, tolerance, || {
-            let product = |w: &oracle::Array| oracle::matmul_id(w, &x.floats(), &ids.ints());
-            oracle::glu_split(
-                oracle::GluKind::Swiglu,
-                &product(&weights.floats()),
-                &product(&up.floats()),
-            )
+            let up = up.floats();
+            self.answer(&weights.floats(), Some(&up), &x.floats(), &ids.ints())
         })
+    }
+}
+
+impl Experts {
+    /// What the oracle says of these weights.
+    pub(crate) fn answer(
+        &self,
+        weights: &oracle::Array,
+        up: Option<&oracle::Array>,
+        x: &oracle::Array,
+        ids: &oracle::IntArray,
+    ) -> oracle::Array {
+        let product = oracle::matmul_id(weights, x, ids);
+        match up {
+            Some(up) => {
+                let up = oracle::matmul_id(up, x, ids);
+                oracle::glu_split(oracle::GluKind::Swiglu, &product, &up)
+            }
+            None => product,
+        }
     }
 }
 
@@ -123,7 +139,7 @@ pub(crate) struct Attend {
 }
 
 /// Cells per block of the page table.
-const BLOCK: usize = 64;
+pub(crate) const BLOCK: usize = 64;
 
 impl Problem for Attend {
     fn stem(&self) -> &'static str {
@@ -131,7 +147,7 @@ impl Problem for Attend {
     }
 
     fn pose(&self, scene: &mut Scene) -> Result<(), GraphError> {
-        let (n_blocks, d) = (self.kv.div_ceil(BLOCK), self.width);
+        let (n_blocks, d) = (self.n_blocks(), self.width);
         let cache = operand(self.dtype, [n_blocks * BLOCK, self.n_kv_heads, d]);
         let ints = |shape: &[usize], f: &dyn Fn(usize) -> usize| {
             oracle::IntArray::from_fn(shape, |i| i.last().map_or(0, |i| f(*i) as i64))
@@ -149,9 +165,8 @@ impl Problem for Attend {
         let table = scene
             .input(&operand(DType::I32, [1, n_blocks]))
             .ids(&table)?;
-        let scale = 1.0 / (d as f32).sqrt();
         let op = Attention {
-            scale: Real(scale),
+            scale: Real(self.scale()),
             softcap: None,
             visibility: Visibility::Paged {
                 block: BLOCK,
@@ -161,24 +176,49 @@ impl Problem for Attend {
         };
         let y = scene.apply(op, &[&q, &k, &v, &positions, &slots, &table])?;
         scene.expect(y, Tolerance::of("attention", self.dtype), || {
-            let kv = oracle::PagedKv {
-                k: &k.floats(),
-                v: &v.floats(),
-                pages: oracle::Pages {
-                    table: &table.ints(),
-                    block_cells: BLOCK,
-                },
-                slots: &slots.ints(),
-                positions: &positions.ints(),
-                window: None,
-            };
-            let params = oracle::AttentionParams {
-                scale: f64::from(scale),
-                softcap: None,
-                sinks: None,
-            };
-            oracle::attention_paged(&q.floats(), &kv, &params)
+            self.answer(
+                (&q.floats(), &k.floats(), &v.floats()),
+                (&positions.ints(), &slots.ints()),
+                &table.ints(),
+            )
         })
+    }
+}
+
+impl Attend {
+    /// Blocks of the page table.
+    pub(crate) const fn n_blocks(&self) -> usize {
+        self.kv.div_ceil(BLOCK)
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.width as f32).sqrt()
+    }
+
+    /// What the oracle says of these tokens.
+    pub(crate) fn answer(
+        &self,
+        (q, k, v): (&oracle::Array, &oracle::Array, &oracle::Array),
+        (positions, slots): (&oracle::IntArray, &oracle::IntArray),
+        table: &oracle::IntArray,
+    ) -> oracle::Array {
+        let kv = oracle::PagedKv {
+            k,
+            v,
+            pages: oracle::Pages {
+                table,
+                block_cells: BLOCK,
+            },
+            slots,
+            positions,
+            window: None,
+        };
+        let params = oracle::AttentionParams {
+            scale: f64::from(self.scale()),
+            softcap: None,
+            sinks: None,
+        };
+        oracle::attention_paged(q, &kv, &params)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ggrs_model::gguf::{GgufError, GgufFile};
 use ggrs_model::{Model, Session, SessionOptions};
@@ -35,18 +36,31 @@ pub(crate) fn load_placed(
     options: &DeviceOptions,
     console: &Console,
 ) -> Result<Arc<Model>, CliError> {
+    load_timed(file, placement, options, console).map(|(model, _)| model)
+}
+
+/// The same, with the time from the first weight to the last.
+pub(crate) fn load_timed(
+    file: GgufFile,
+    placement: Placement,
+    options: &DeviceOptions,
+    console: &Console,
+) -> Result<(Arc<Model>, Duration), CliError> {
     let bar = console.bar("loading", Unit::Bytes);
+    let mut start = None;
     let model = Model::from_file(
         file,
         placement,
         options.load_options(),
         &mut |done, total| {
+            start.get_or_insert_with(Instant::now);
             bar.set_length(total);
             bar.set_position(done);
         },
     )?;
+    let took = start.map_or(Duration::ZERO, |start| start.elapsed());
     bar.finish_and_clear();
-    Ok(model)
+    Ok((model, took))
 }
 
 /// Opens a session and logs its sizes.

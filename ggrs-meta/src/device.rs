@@ -241,6 +241,12 @@ impl Device for MetaDevice {
         )?))
     }
 
+    /// Members are loaded one after another, each with its share.
+    fn time_upload(&self, bytes: u64) -> Result<Option<f64>, DeviceError> {
+        let share = bytes / (self.members.len() as u64).max(1);
+        self.members.iter().map(|m| m.time_upload(share)).sum()
+    }
+
     fn read_weight(&self, slot: &WeightSlot, buffer: &dyn Buffer) -> Result<Vec<u8>, DeviceError> {
         weights::read(&self.identity, &self.members, slot, buffer)
     }

@@ -6,7 +6,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ggrs_core::device::{Bindings, BufferSlice, CaptureState, Device, Executable, Queue};
+use ggrs_core::device::{
+    Bindings, BufferSlice, CaptureState, Device, Executable, KernelTime, Queue,
+};
 use ggrs_core::ops::Op;
 use ggrs_core::plan::Plan;
 use ggrs_core::{BindError, DeviceError, ExecError, TensorDesc, ValueId};
@@ -14,6 +16,7 @@ use ggrs_core::{BindError, DeviceError, ExecError, TensorDesc, ValueId};
 use crate::bind::{Bound, bind, values};
 use crate::buffer::Identity;
 use crate::crew::{Crew, Failure, Work};
+use crate::profile::{check_meetings, slowest, union};
 use crate::schedule::{Gap, Schedule};
 use crate::transport::{Exchange, Transport};
 
@@ -35,15 +38,33 @@ pub(crate) struct MetaExecutable {
 struct Member {
     executable: Box<dyn Executable>,
     queue: Box<dyn Queue>,
+    /// What it timed last.
+    timed: Option<KernelTime>,
+}
+
+/// What a member does beside the others.
+enum Job {
+    /// Runs steps of its plan.
+    Run(Range<usize>),
+    /// Times a kernel.
+    Time(String),
 }
 
 impl Work for Member {
-    type Job = Range<usize>;
+    type Job = Job;
     type Error = ExecError;
 
-    fn work(&mut self, steps: Range<usize>) -> Result<(), ExecError> {
-        let fence = self.queue.submit(&mut *self.executable, steps)?;
-        self.queue.wait(fence)
+    fn work(&mut self, job: Job) -> Result<(), ExecError> {
+        match job {
+            Job::Run(steps) => {
+                let fence = self.queue.submit(&mut *self.executable, steps)?;
+                self.queue.wait(fence)
+            }
+            Job::Time(kernel) => {
+                self.timed = self.executable.time_kernel(&kernel)?;
+                Ok(())
+            }
+        }
     }
 }
 
@@ -117,7 +138,11 @@ impl MetaExecutable {
             queues: queues()?,
         };
         let members = executables.into_iter().zip(queues()?);
-        let mut members = members.map(|(executable, queue)| Member { executable, queue });
+        let mut members = members.map(|(executable, queue)| Member {
+            executable,
+            queue,
+            timed: None,
+        });
         let lead = members.next().ok_or_else(foreign)?;
         let crew = Crew::new(lead, members.collect(), patience);
         let crew = crew.map_err(|error| DeviceError::System {
@@ -195,7 +220,10 @@ enum Stop {
 /// What members do between two handovers: side by side up to a collective, then the collective, and so on.
 fn run_gap(crew: &mut Crew<Member>, collectives: &mut Collectives, gap: &Gap) -> Result<(), Stop> {
     for phase in &gap.phases {
-        let job = |member: usize| phase.steps.get(member).filter(|s| !s.is_empty()).cloned();
+        let job = |member: usize| {
+            let steps = phase.steps.get(member).filter(|s| !s.is_empty())?;
+            Some(Job::Run(steps.clone()))
+        };
         crew.run(job).map_err(Stop::Member)?;
         if let Some(collective) = phase.then {
             collectives.run(collective).map_err(Stop::Collective)?;
@@ -263,6 +291,27 @@ impl Executable for MetaExecutable {
         };
         self.release_capture();
         Err(self.failed(Failure::Failed(member, source)))
+    }
+
+    fn kernels(&self) -> Vec<String> {
+        if self.broken.is_some() {
+            return Vec::new();
+        }
+        union(self.crew.look(|member| member.executable.kernels()))
+    }
+
+    /// All members that have the kernel time it at once, in their threads.
+    fn time_kernel(&mut self, kernel: &str) -> Result<Option<KernelTime>, ExecError> {
+        self.check_broken()?;
+        let plans = self.plan.members.iter().map(|plan| &**plan);
+        let names = self.identity.members.iter().map(String::as_str);
+        check_meetings(kernel, names.zip(plans))?;
+        let job = |_| Some(Job::Time(kernel.to_owned()));
+        if let Err(failure) = self.crew.run(job) {
+            return Err(self.failed(failure));
+        }
+        let timed = self.crew.each(|member| member.timed.take());
+        Ok(slowest(timed.into_iter().flatten()))
     }
 
     fn release_capture(&mut self) {

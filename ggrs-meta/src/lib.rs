@@ -8,6 +8,7 @@ mod executable;
 mod gaps;
 mod options;
 mod partition;
+mod profile;
 mod queue;
 mod ranges;
 mod schedule;

@@ -63,6 +63,12 @@ impl SimtDevice {
     }
 }
 
+impl SimtDevice {
+    pub(crate) const fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+}
+
 impl Device for SimtDevice {
     fn info(&self) -> DeviceInfo {
         DeviceInfo {
@@ -129,6 +135,10 @@ impl Device for SimtDevice {
         source: WeightSource<'_>,
     ) -> Result<Arc<dyn Buffer>, DeviceError> {
         Ok(Arc::new(weights::load(&self.context, slot, &source)?))
+    }
+
+    fn time_upload(&self, bytes: u64) -> Result<Option<f64>, DeviceError> {
+        self.context.time_upload(bytes).map(Some)
     }
 
     fn read_weight(&self, slot: &WeightSlot, buffer: &dyn Buffer) -> Result<Vec<u8>, DeviceError> {

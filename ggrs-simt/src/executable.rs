@@ -11,9 +11,9 @@ use ggrs_core::plan::Plan;
 use ggrs_core::{BindError, ExecError, ValueId};
 
 use crate::buffer::{SimtBuffer, locate};
-use crate::context::{Context, Gate};
+use crate::context::Context;
 use crate::counters::Counters;
-use crate::driver::{DriverError, Recording};
+use crate::driver::Recording;
 use crate::faults::FaultBoard;
 use crate::lookahead::look_ahead;
 use crate::places::{Operands, Places};
@@ -22,6 +22,9 @@ use crate::work::{Work, works};
 
 /// Offsets of values in an arena are multiples of this: what the widest loads and the copy engines want.
 pub(crate) const ALIGN: u64 = 256;
+
+/// Times that a profile runs each kernel; the best counts.
+const PROFILED: usize = 5;
 
 /// What a captured executable replays: a recording for each run of steps that was asked for.
 enum Recorded {
@@ -200,36 +203,43 @@ impl Executable for SimtExecutable {
         self.capture.arm()
     }
 
-    fn profile(&mut self) -> Result<Vec<KernelTime>, ExecError> {
-        let mut names: Vec<&String> = self.kernels.iter().map(|(name, _)| name).collect();
+    fn kernels(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.kernels.iter().map(|(name, _)| name.clone()).collect();
         names.sort();
         names.dedup();
+        names
+    }
+
+    fn time_kernel(&mut self, kernel: &str) -> Result<Option<KernelTime>, ExecError> {
+        let of_name = self.kernels.iter().filter(|(name, _)| name == kernel);
+        let parts = of_name.map(|(_, part)| part.clone());
+        let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+        // A library's sums come to an end only in a run of all members.
+        if parts.is_empty() || !parts.iter().all(|part| self.track.is_alone(part)) {
+            return Ok(None);
+        }
         let context = &self.context;
         let mut gate = context.gate();
         context.synchronize(&mut gate)?;
-        let mut times = Vec::new();
-        for name in names {
-            let of_name = self.kernels.iter().filter(|(n, _)| n == name);
-            let parts = of_name.map(|(_, launches)| launches.clone());
-            let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
-            // A library's sums come to an end only in a run of all members.
-            if parts.is_empty() || !parts.iter().all(|part| self.track.is_alone(part)) {
-                continue;
-            }
-            let recording = self.track.record(&gate, &parts)?;
-            let took = time(context, &gate, recording);
-            context.driver.destroy_recording(recording);
-            times.push(KernelTime {
-                kernel: name.clone(),
-                n_times: parts.len(),
-                n_launches: parts.iter().map(|p| p.len()).sum(),
-                seconds: f64::from(took.map_err(|e| context.error(e))?) / 1e3,
-            });
+        let recording = self.track.record(&gate, &parts)?;
+        let replay = || {
+            // SAFETY: as for launches.
+            let replayed = unsafe { context.driver.replay(gate.stream, recording) };
+            replayed.map_err(|e| context.error(e))
+        };
+        let timed = context.best_seconds(&gate, PROFILED, &replay);
+        context.driver.destroy_recording(recording);
+        let seconds = timed?;
+        // It ran again over what others left: what it found in data is nobody's. That nobody came is an answer.
+        if let Err(late @ ExecError::Device(_)) = self.faults.check(&mut gate) {
+            return Err(late);
         }
-        // Kernels ran again over what others left: what they found is nobody's.
-        let _ = self.faults.check(&mut gate);
-        times.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-        Ok(times)
+        Ok(Some(KernelTime {
+            kernel: kernel.to_owned(),
+            n_times: parts.len(),
+            n_launches: parts.iter().map(|p| p.len()).sum(),
+            seconds,
+        }))
     }
 
     fn release_capture(&mut self) {
@@ -237,28 +247,6 @@ impl Executable for SimtExecutable {
             self.drop_recordings(recorded);
         }
     }
-}
-
-/// Milliseconds that the launches of `recording` take, the best of a few runs.
-fn time(context: &Context, gate: &Gate, recording: Recording) -> Result<f32, DriverError> {
-    const RUNS: usize = 5;
-    let driver = &context.driver;
-    let once = |start, end| {
-        driver.record(start, gate.stream)?;
-        // SAFETY: as for launches.
-        unsafe { driver.replay(gate.stream, recording)? };
-        driver.record(end, gate.stream)?;
-        driver.synchronize(gate.stream)?;
-        driver.elapsed_ms(start, end)
-    };
-    let start = driver.create_event()?;
-    let best = driver.create_event().and_then(|end| {
-        let best = (0..RUNS).try_fold(f32::INFINITY, |best, _| Ok(best.min(once(start, end)?)));
-        driver.destroy_event(end);
-        best
-    });
-    driver.destroy_event(start);
-    best
 }
 
 impl Drop for SimtExecutable {

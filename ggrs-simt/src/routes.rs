@@ -97,6 +97,7 @@ pub fn modules() -> Vec<ModuleKey> {
     let mut all: Vec<ModuleKey> = families.iter().flat_map(|f| f()).collect();
     all.extend(crate::weights::modules());
     all.extend(crate::stages::modules());
+    all.extend(crate::roof::modules());
     all.sort();
     all.dedup();
     all

@@ -58,6 +58,7 @@ sources! {
     "quantise_q8.cuh",
     "reduce.cu",
     "repack.cu",
+    "roof.cu",
     "rope.cu",
     "router.cu",
     "router.cuh",

@@ -244,6 +244,7 @@ const UNSAFE: &[&str] = &[
     "ggrs-cuda/src/table.rs",
     "ggrs-model/src/gguf/file_bytes.rs",
     "ggrs-simt/src/bulk.rs",
+    "ggrs-simt/src/bus.rs",
     "ggrs-simt/src/communicator.rs",
     "ggrs-simt/src/context.rs",
     "ggrs-simt/src/driver.rs",

@@ -253,6 +253,8 @@ fn bench_as_json_and_csv() {
     for (speed, ns) in speeds.iter().zip(times) {
         assert!((speed * ns / 1e9 / 32.0 - 1.0).abs() < 1e-9);
     }
+    assert!(row["load_bytes"].as_u64().unwrap() > 1 << 20 && row["load_ns"].as_u64().unwrap() > 0);
+    assert!(row["bus"].is_null());
     let mean = (speeds[0] + speeds[1]) / 2.0;
     assert!((row["avg_ts"].as_f64().unwrap() / mean - 1.0).abs() < 1e-9);
     let deviation = (speeds[0] - speeds[1]).abs() / 2f64.sqrt();
@@ -262,5 +264,5 @@ fn bench_as_json_and_csv() {
         .succeeded()
         .stdout;
     let n_cells: Vec<usize> = csv.lines().map(|line| line.split(',').count()).collect();
-    assert_eq!(n_cells, [18; 5]);
+    assert_eq!(n_cells, [21; 5]);
 }

@@ -52,3 +52,30 @@ fn memory_that_is_not_there_and_kernels_that_fail_are_said() {
         failed.stderr
     );
 }
+
+#[test]
+fn loading_onto_two_members_is_timed_and_a_step_profiled_with_the_sums_between_them() {
+    let args = "bench -p 0 -n 2 -r 1 --bus --profile --devices cuda:0,cuda:1 --split tensor";
+    let args: Vec<&str> = args.split(' ').collect();
+    // See "How it runs" in the simulator's README.
+    let Some(run) = simulated(&[("GGRS_SIM_THREADS", "1")], &args) else {
+        return;
+    };
+    let told = run.succeeded().stderr;
+    assert!(
+        told.contains(" of weights loaded in ") && told.contains(" % of the bus ("),
+        "{told}"
+    );
+    assert!(told.contains("tg2, one step on cuda:0+cuda:1: "), "{told}");
+    let kernels: Vec<Vec<&str>> = told
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let sums = kernels
+        .iter()
+        .find(|row| row.get(5).is_some_and(|k| k.starts_with("all_reduce/")));
+    let sums = sums.unwrap_or_else(|| panic!("no sums in {told}"));
+    // A sum after attention and one after the experts of each of the demo model's four layers.
+    assert_eq!(sums[3], "8", "{told}");
+    assert!(sums[0].parse::<f64>().unwrap() > 0.0, "{told}");
+}

@@ -139,6 +139,16 @@ pub trait Device: Send + Sync {
         source: WeightSource<'_>,
     ) -> Result<Arc<dyn Buffer>, DeviceError>;
 
+    /// Seconds that so many bytes take from host memory that the device reads at full speed, measured now: what loading
+    /// is compared with. `None` where nothing is copied, or nobody can tell.
+    ///
+    /// # Errors
+    /// The device failed, or there is no memory for the copy.
+    fn time_upload(&self, bytes: u64) -> Result<Option<f64>, DeviceError> {
+        let _ = bytes;
+        Ok(None)
+    }
+
     /// The original bytes of a weight, whatever its form.
     fn read_weight(&self, slot: &WeightSlot, buffer: &dyn Buffer) -> Result<Vec<u8>, DeviceError>;
 
@@ -295,13 +305,32 @@ pub trait Executable: Send {
     /// Drops a recording; runs are eager again.
     fn release_capture(&mut self);
 
-    /// Where a run's time goes: for each kernel all its launches, one after another and apart from the others, timed by
-    /// the device. Values are undefined afterwards. Empty where a device cannot tell.
+    /// The kernels of a run that the device can time by themselves, in order of their names; none where it cannot tell.
+    fn kernels(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What one of [`Executable::kernels`] takes in a run: all its launches, one after another and apart from the others,
+    /// timed by the device. Values are undefined afterwards. `None` for a kernel that has no launches.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn time_kernel(&mut self, kernel: &str) -> Result<Option<KernelTime>, ExecError> {
+        let _ = kernel;
+        Ok(None)
+    }
+
+    /// Where a run's time goes: what each kernel takes, the slowest first. Values are undefined afterwards.
     ///
     /// # Errors
     /// The device failed.
     fn profile(&mut self) -> Result<Vec<KernelTime>, ExecError> {
-        Ok(Vec::new())
+        let mut times = Vec::new();
+        for kernel in self.kernels() {
+            times.extend(self.time_kernel(&kernel)?);
+        }
+        times.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        Ok(times)
     }
 }
 

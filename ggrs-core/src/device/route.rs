@@ -62,13 +62,21 @@ pub struct Route {
 }
 
 impl Route {
+    /// The kernel of a step whose work another step does.
+    const FUSED: &'static str = "fused";
+
     /// The route of a step whose work the step `first` does.
     pub fn fused(first: usize) -> Self {
         Self {
-            kernel: Cow::Borrowed("fused"),
+            kernel: Cow::Borrowed(Self::FUSED),
             reason: Cow::Owned(format!("part of step {first}")),
             scratch_bytes: 0,
         }
+    }
+
+    /// Does another step do the work?
+    pub fn is_fused(&self) -> bool {
+        self.kernel == Self::FUSED
     }
 
     /// The route of a step that no device runs: data that moves between devices.

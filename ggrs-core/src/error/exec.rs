@@ -147,6 +147,24 @@ pub enum ExecError {
         /// The earlier failure.
         source: Box<Self>,
     },
+    /// Members that do not meet in the same collectives of a kernel.
+    #[error(
+        "{kernel} cannot be timed by itself: collective {at} in it is {first_op} on {first} and {second_op} on {second}"
+    )]
+    Unmatched {
+        /// The kernel.
+        kernel: String,
+        /// Which of its collectives, in order.
+        at: usize,
+        /// A member.
+        first: String,
+        /// What it does there.
+        first_op: String,
+        /// Another member.
+        second: String,
+        /// What that one does.
+        second_op: String,
+    },
     /// The device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),

@@ -10,6 +10,9 @@ use super::{Operand, Problem, Tolerance, View};
 use crate::oracle::{Array, Dense, IntArray, decode_ints, dequantize, encode_floats, encode_ints};
 use crate::random::RandomInputs;
 
+/// Elements after which large random leaves repeat where nothing is expected: drawing takes longer than what is timed.
+const DRAWN: usize = 1 << 18;
+
 /// What a leaf is to the graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -303,11 +306,19 @@ impl Scene {
 }
 
 impl Leaf<'_> {
-    /// Normal values, in block formats random blocks of about this deviation.
+    /// Normal values, in block formats random blocks of about this deviation. Large ones repeat where nothing is expected.
     pub fn normals(self, std: f64) -> Result<Tensor, GraphError> {
-        if self.operand.dtype.is_block() {
-            let n_elems = self.leaf_shape().iter().product();
-            let bytes = self.scene.random.weights(self.operand.dtype, n_elems, std);
+        let (dtype, shape) = (self.operand.dtype, self.leaf_shape());
+        let n_elems = shape.iter().product();
+        let repeats = !self.scene.answered && n_elems > DRAWN && shape == self.operand.shape;
+        if let (true, Some(n_bytes)) = (repeats, dtype.row_bytes(n_elems)) {
+            let drawn = self.scene.random.weights(dtype, DRAWN, std);
+            let mut bytes = drawn.repeat(n_bytes.div_ceil(drawn.len()));
+            bytes.truncate(n_bytes);
+            return self.bytes(bytes);
+        }
+        if dtype.is_block() {
+            let bytes = self.scene.random.weights(dtype, n_elems, std);
             return self.bytes(bytes);
         }
         let values = self.scene.random.normals(&self.operand.shape, std);

@@ -1,5 +1,6 @@
 //! `ggrs bench`: speed of prefill and decode, with llama-bench's tests and columns.
 
+mod loading;
 mod profile;
 mod report;
 mod timing;
@@ -11,8 +12,9 @@ use ggrs_model::Model;
 
 use crate::console::Console;
 use crate::error::CliError;
-use crate::load::{load_model, open_file};
+use crate::load::{load_timed, open_file};
 use crate::options::{ContextOptions, DeviceOptions};
+use loading::Loading;
 use report::{Format, ModelFacts, Reporter, Row};
 use timing::{Measured, Test, measure};
 
@@ -66,6 +68,9 @@ pub(crate) struct Args {
     /// After each test, print which kernels a step's time goes to, on devices that can tell
     #[arg(long)]
     profile: bool,
+    /// Measure the bus too: plain copies of 1 GiB to the devices, with which loading is compared
+    #[arg(long)]
+    bus: bool,
     /// How the results are printed
     #[arg(short, long, value_name = "FORMAT", value_enum, default_value = "md")]
     output: Format,
@@ -93,10 +98,12 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
     let mut reporter = Reporter::new(args.output, &args.device, &args.context);
     for file in files {
         let facts = ModelFacts::read(&file);
-        let model = load_model(file, &args.device, console)?;
+        let (model, took) = load_timed(file, args.device.open()?, &args.device, console)?;
+        let loading = Loading::new(&model, took, args.bus)?;
+        console.note(loading);
         for test in args.tests() {
             let Measured { samples, profile } = args.measure(&model, test, console)?;
-            reporter.row(Row::new(&facts, test, samples), console)?;
+            reporter.row(Row::new(&facts, loading, test, samples), console)?;
             for (device, times) in profile {
                 profile::print(test, &device, &times, console);
             }

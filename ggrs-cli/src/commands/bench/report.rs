@@ -9,6 +9,7 @@ use ggrs_core::device::Precision;
 use ggrs_model::gguf::GgufFile;
 use serde::Serialize;
 
+use super::loading::Loading;
 use super::timing::{Kind, Test};
 use crate::console::Console;
 use crate::error::CliError;
@@ -71,6 +72,10 @@ pub(super) struct Row {
     model_type: String,
     model_size: u64,
     model_n_params: u64,
+    load_bytes: u64,
+    load_ns: u64,
+    /// Bytes per second, if it was measured.
+    bus: Option<f64>,
     test: String,
     n_prompt: usize,
     n_gen: usize,
@@ -84,13 +89,16 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(facts: &ModelFacts, test: Test, samples: Vec<Duration>) -> Self {
+    pub(super) fn new(
+        facts: &ModelFacts,
+        loading: Loading,
+        test: Test,
+        samples: Vec<Duration>,
+    ) -> Self {
         let n_if = |is_so: bool| if is_so { test.n_tokens } else { 0 };
         let is_prefill = test.kind == Kind::Prefill;
-        let samples_ns: Vec<u64> = samples
-            .iter()
-            .map(|s| u64::try_from(s.as_nanos()).unwrap_or(u64::MAX))
-            .collect();
+        let nanoseconds = |time: &Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let samples_ns: Vec<u64> = samples.iter().map(nanoseconds).collect();
         let samples_ts: Vec<f64> = samples
             .iter()
             .map(|s| per_second(test.n_tokens, *s))
@@ -103,6 +111,9 @@ impl Row {
             model_type: facts.kind.clone(),
             model_size: facts.bytes,
             model_n_params: facts.n_params,
+            load_bytes: loading.bytes,
+            load_ns: nanoseconds(&loading.took),
+            bus: loading.bus,
             test: test.to_string(),
             n_prompt: n_if(is_prefill),
             n_gen: n_if(!is_prefill),
@@ -223,7 +234,7 @@ impl Reporter {
             Format::Json => Ok(()),
             Format::Csv => console.line(
                 "model_filename,model_type,model_size,model_n_params,backends,n_threads,n_batch,type_kv,precision,\
-                 no_passes,test,n_prompt,n_gen,n_depth,avg_ns,stddev_ns,avg_ts,stddev_ts",
+                 no_passes,load_bytes,load_ns,bus,test,n_prompt,n_gen,n_depth,avg_ns,stddev_ns,avg_ts,stddev_ts",
             ),
             Format::Md => {
                 let columns = self.columns();
@@ -258,6 +269,9 @@ impl Reporter {
                     setup.type_kv.to_owned(),
                     setup.precision.to_owned(),
                     setup.no_passes.join(" "),
+                    row.load_bytes.to_string(),
+                    row.load_ns.to_string(),
+                    row.bus.map_or_else(String::new, |bus| format!("{bus:.0}")),
                     row.test.clone(),
                     row.n_prompt.to_string(),
                     row.n_gen.to_string(),
