@@ -9,7 +9,6 @@
 // Of one token, queries, keys and values may come as their products left them: every block makes its queries ready, and
 // those that will read the token's own key write it first.
 
-#include "ahead.cuh"
 #include "attention_tile.cuh"
 #include "qk_prep.cuh"
 
@@ -191,23 +190,39 @@ DEVICE void weigh_splits(const AttentionParams& p, DecodeShared& shared, i64 fir
     __syncthreads();
 }
 
-// Makes the queries of the block's heads ready, and the token's key and value if one of the block's keys is its own. All
-// blocks of a key head that have it write the same.
-DEVICE void prepare(const QkPrep& heads, DecodeShared& shared, i32 token, i32 first_head, i32 n_heads, i32 key_head,
+// A token's heads as their products left them: each warp has a query, the first also the key, the second the value.
+struct Unprepared {
+    Head<HEAD / 2 / 32> query, key;
+    float value[HEAD / 32];
+};
+DEVICE Unprepared load_unprepared(const QkPrep& heads, i32 token, i32 first_head, i32 n_heads, i32 key_head) {
+    Unprepared own = {};
+    if (WARP_ID < n_heads) own.query = load_head<HEAD / 2 / 32>(query_at(heads, token, first_head + WARP_ID), heads.q_weight);
+    if (WARP_ID == 0) own.key = load_head<HEAD / 2 / 32>(key_at(heads, token, key_head), heads.k_weight);
+    if (WARP_ID == 1) {
+        const float* from = value_at(heads, token, key_head);
+#pragma unroll
+        for (int j = 0; j < HEAD / 32; j++) own.value[j] = from[j * 32 + LANE];
+    }
+    return own;
+}
+// Queries to shared memory; key and value to their cell, if the block will read it. All blocks that do write the same.
+DEVICE void prepare(const QkPrep& heads, const Unprepared& own, DecodeShared& shared, i32 token, i32 key_head,
                     bool has_own_key) {
+    i32 position = heads.pages.positions[token];
     bool reports = blockIdx.y == 0;
-    for (int unit = WARP_ID; unit < HEADS + (has_own_key ? 2 : 0); unit += DECODE_WARPS) {
-        if (unit == HEADS) {
-            prepare_key<HEAD / 2 / 32>(heads, token, key_head, reports);
-        } else if (unit == HEADS + 1) {
-            prepare_value(heads, token, key_head, reports);
-        } else if (unit < n_heads) {
-            u16* query = shared.query[unit];
-            prepare_query<HEAD / 2 / 32>(heads, token, first_head + unit,
-                                         [&](int i, float x) { query[i] = (u16)pack(x, 0.0f); });
-        } else {
-            for (int i = LANE; i < HEAD; i += WARP) shared.query[unit][i] = 0;
-        }
+    u16* query = shared.query[WARP_ID];
+    // What there is not is zeros.
+    prepare_head(heads, own.query, position, [&](int i, float x) { query[i] = (u16)pack(x, 0.0f); });
+    if (has_own_key && WARP_ID == 0) {
+        i64 at = key_place(heads, token, key_head, reports);
+        auto store = [&](int i, float x) { if (at >= 0) store_float(heads.k_cache, heads.cache_dtype, at + i, x); };
+        prepare_head(heads, own.key, position, store);
+    }
+    if (has_own_key && WARP_ID == 1) {
+        i64 at = value_place(heads, token, key_head, reports);
+        for (int j = 0; j < HEAD / 32 && at >= 0; j++)
+            store_float(heads.v_cache, heads.cache_dtype, at + j * 32 + LANE, own.value[j]);
     }
 }
 
@@ -241,6 +256,8 @@ DEVICE void decode(const AttentionParams& p, const QkPrep* heads) {
         for (int e = 0; e < 8; e++) query[i][e] = 0.0f;
         if (at < QUERY_PARTS && head < n_heads) load_query_part(query[i], p, offset);
     }
+    Unprepared unprepared = {};
+    if (heads) unprepared = load_unprepared(*heads, token, first_head, n_heads, key_head);
     Seen seen = seen_by(p, token);
     i32 n_used = splits_in_use(p, seen.end - seen.first);
     if (split >= n_used) return;
@@ -251,23 +268,17 @@ DEVICE void decode(const AttentionParams& p, const QkPrep* heads) {
     i32 turn = 0;
     u32 start = turn_start(walk, turn), end = seen.end;
     i32 cells = cell_of_turn(p, walk, start);
+    if (heads) {
+        // The last key is the token's own; where there is none, the first split says so.
+        i32 last = end - seen.first - 1;
+        prepare(*heads, unprepared, shared, token, key_head, split == (last < 0 ? 0 : last / KEYS_AT_A_TIME % n_used));
+        __syncthreads();
+    }
     load_keys(k, keys, cells);
     load_values(v, values, cells);
     i32 next_cells = cell_of_turn(p, walk, turn_start(walk, 1));
     prefetch_turn(keys, values, next_cells);
-    if (heads) {
-        // The last key is the token's own; where there is none, the first split says so.
-        i32 last = end - seen.first - 1;
-        bool has_own_key = split == (last < 0 ? 0 : last / KEYS_AT_A_TIME % n_used);
-        prepare(*heads, shared, token, first_head, n_heads, key_head, has_own_key);
-        __syncthreads();
-        // Who asked for it already got what was there before.
-        u32 own = start + WARP_ID / TEAM * STEP;
-        if (has_own_key && own < end && end - own <= STEP) {
-            load_keys(k, keys, cells);
-            load_values(v, values, cells);
-        }
-    } else {
+    if (!heads) {
 #pragma unroll
         for (int i = 0; i < QUERY_TURNS; i++) {
             int at = i * THREADS + threadIdx.x;
@@ -411,13 +422,9 @@ KERNEL(attention_decode, AttentionParams, THREADS, HEAD > 64 ? 1 : 2) { decode(p
 
 // `PreparedAttention` of attention/matrix.rs.
 struct PreparedAttention {
-    Ahead ahead;
     AttentionParams attention;
     QkPrep heads;
 };
-static_assert(sizeof(PreparedAttention) == 1928, "PreparedAttention of attention/matrix.rs");
+static_assert(sizeof(PreparedAttention) == 1880, "PreparedAttention of attention/matrix.rs");
 
-KERNEL(attention_decode_heads, PreparedAttention, THREADS, 1) {
-    prefetch_ahead(p.ahead);
-    decode(p.attention, &p.heads);
-}
+KERNEL(attention_decode_heads, PreparedAttention, THREADS, 1) { decode(p.attention, &p.heads); }

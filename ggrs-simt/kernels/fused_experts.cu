@@ -1,7 +1,6 @@
 // The two halves of a layer of experts for a few tokens, of weights of one format (-DFORMAT=Q4_K): gate and up with the
 // hidden activations left in 8 bits, and down with the experts' results weighted and added.
 
-#include "ahead.cuh"
 #include "gate.cuh"
 #include "matvec.cuh"
 #include "router.cuh"
@@ -46,59 +45,48 @@ struct ExpertsUp {
     Q8 hidden;
     // With logits, the choice is made here too: every block makes it for itself, and one more for each token writes it.
     RouterParams router;
-    // The bank that multiplies what is written here.
-    Planes down;
-    i64 down_pitch;
     i32 x_per_token;
     i32 glu;
     i32 n_blocks;
     i32 pad;
 };
-static_assert(sizeof(ExpertsUp) == 424, "ExpertsUp of kernels/fused.rs");
+static_assert(sizeof(ExpertsUp) == 368, "ExpertsUp of kernels/fused.rs");
 
 // Formats whose kernel has registers for two blocks of 512.
 #define IS_SMALL (FORMAT == Q4_K || FORMAT == Q4_0 || FORMAT == Q4_1 || FORMAT == Q8_0)
 #define UP_THREADS (IS_SMALL ? 512 : 256)
 
-// What a block will read of gate and up, and its share of what the next launch will read of the same expert.
-DEVICE void prefetch_expert(const ExpertsUp& p, i32 expert) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-#pragma unroll
-        for (int r = 0; r < 2; r++) {
-            i64 first = expert * p.expert_pitch[r] + (i64)(blockIdx.x * 32) * p.row_pitch[r];
-            u64 n_bytes = 32 * p.row_pitch[r] * plane_bytes(FORMAT, i);
-            prefetch_share(plane(p.weights[r], i, first), n_bytes, threadIdx.x, UP_THREADS);
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        u64 n_bytes = p.down_pitch * p.down.pitch[i];
-        u32 own = blockIdx.x * UP_THREADS + threadIdx.x;
-        prefetch_share(plane(p.down, i, expert * p.down_pitch), n_bytes, own, p.n_blocks * UP_THREADS);
-    }
+// A row in 8 bits, copied to shared memory.
+DEVICE Q8 shared_row(u8* memory, const Q8& x, i64 row) {
+    Q8 own = {(i8*)memory, (Q8Scale*)(memory + x.k), x.k, 0};
+    for (int i = threadIdx.x * 16; i < x.k; i += UP_THREADS * 16) *(Quad*)(own.quants + i) = load_quad(q8_quants(x, row) + i);
+    for (int i = threadIdx.x; i < x.k / 32; i += UP_THREADS) own.scales[i] = q8_scales(x, row)[i];
+    return own;
 }
 
 // A block has 32 rows of gate and up, a group of hidden activations; blocks along y are the pairs.
 KERNEL(experts_up, ExpertsUp, UP_THREADS, 2) {
+    DYNAMIC_SHARED(memory);
     __shared__ float hidden[32];
     __shared__ FoundShared found;
     WAIT();
     TRIGGER();
     int pair = blockIdx.y, token = pair / p.experts.n_used, choice = pair % p.experts.n_used;
+    i64 x_row = (i64)token * p.x_per_token + (choice < p.x_per_token ? choice : p.x_per_token - 1);
+    if ((int)blockIdx.x == p.n_blocks) {
+        if (choice > 0 || WARP_ID > 0) return;
+        if (p.router.logits.size[4] <= 4 * WARP) route_token<Held<4>>(p.router, token);
+        else route_token<Held<8>>(p.router, token);
+        return;
+    }
+    Q8 x = shared_row(memory, p.x, x_row);
     i32 expert;
     if (p.router.logits.data) {
-        if ((int)blockIdx.x == p.n_blocks) {
-            if (choice > 0 || WARP_ID > 0) return;
-            if (p.router.logits.size[4] <= 4 * WARP) route_token<Held<4>>(p.router, token);
-            else route_token<Held<8>>(p.router, token);
-            return;
-        }
         expert = place_of_id(p.experts, find_expert(p.router, token, choice, found));
     } else {
         expert = place_of_expert(p.experts, token, choice, blockIdx.x == 0 && threadIdx.x == 0);
+        __syncthreads();
     }
-    if (expert >= 0) prefetch_expert(p, expert);
     constexpr u32 LANES = UP_THREADS / 32;
     u32 lane = threadIdx.x % LANES;
     int row = threadIdx.x / LANES;
@@ -110,8 +98,7 @@ KERNEL(experts_up, ExpertsUp, UP_THREADS, 2) {
             i64 block = expert * p.expert_pitch[r] + (i64)(blockIdx.x * 32 + row) * p.row_pitch[r];
             rows[r] = row_at<FORMAT>(p.weights[r], block);
         }
-        i64 x_row = (i64)token * p.x_per_token + (choice < p.x_per_token ? choice : p.x_per_token - 1);
-        dot_rows<FORMAT, 2, 1, 1>(rows, lane, LANES, p.x, x_row, 1, sum, [] {});
+        dot_rows<FORMAT, 2, 1, 1>(rows, lane, LANES, x, 0, 1, sum, [] {});
     }
     // Within a warp: no shared memory.
     sum_lanes<2, 1>(sum, LANES, hidden);
@@ -146,7 +133,7 @@ static_assert(sizeof(ExpertsDown) == 192, "ExpertsDown of kernels/fused.rs");
 #define DOWN_THREADS 128
 
 // Blocks along x share the rows, blocks along y are the tokens.
-KERNEL(experts_down, ExpertsDown, DOWN_THREADS, FORMAT == Q3_K ? 6 : 8) {
+KERNEL(experts_down, ExpertsDown, DOWN_THREADS, FORMAT == Q3_K || FORMAT == Q5_K ? 6 : 8) {
     __shared__ float space[DOWN_THREADS / WARP];
     WAIT();
     TRIGGER();
@@ -164,7 +151,7 @@ KERNEL(experts_down, ExpertsDown, DOWN_THREADS, FORMAT == Q3_K ? 6 : 8) {
         Row rows[1] = {row_at<FORMAT>(p.weights, expert * p.expert_pitch + at * p.row_pitch)};
         float sum[1][1] = {{0.0f}};
         i64 x_row = (i64)token * p.experts.n_used + choice;
-        constexpr int MOST = FORMAT == Q5_K || FORMAT == Q6_K ? 1 : 2;
+        constexpr int MOST = unit_elems(FORMAT) > 32 || FORMAT == Q6_K ? 1 : 2;
         dot_rows<FORMAT, 1, 1, MOST>(rows, lane, lanes, p.hidden, x_row, 1, sum, [] {});
         total[0][0] = fmaf(factor, sum[0][0], total[0][0]);
     }

@@ -1,11 +1,12 @@
 // Up to four matrices of weights, of any dtypes, times the same activations in one launch (-DTOKENS=1, 2 or 4 of them
 // at once): queries, keys and values, or a router beside its shared expert.
 
-#include "ahead.cuh"
 #include "matvec.cuh"
 #include "norm_q8.cuh"
 
 #define THREADS 256
+// Threads of a block that makes the one row for itself: as many as the launch says, so that few make it.
+#define OF_ROW_THREADS 768
 // With four activations older targets need a few registers more than two blocks leave.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
 #define BLOCKS_OF_4 1
@@ -29,7 +30,6 @@ static_assert(sizeof(Matrix) == 88, "Matrix of kernels/fused.rs");
 
 // `Joined` of kernels/fused.rs. Block formats multiply the rows in 8 bits, scalars those in F32.
 struct Joined {
-    Ahead ahead;
     Matrix matrices[4];
     // As a launch before this one left them, or to be made.
     NormQ8 rows;
@@ -37,17 +37,15 @@ struct Joined {
     // Activations.
     i32 n;
 };
-static_assert(sizeof(Joined) == 480, "Joined of kernels/fused.rs");
+static_assert(sizeof(Joined) == 432, "Joined of kernels/fused.rs");
 
-// Rows that the threads of a row have at once: two read the activations half as often, where there are registers.
-DEVICE constexpr int rows_together(int format) { return TOKENS == 1 || unit_elems(format) > 32 ? 1 : 2; }
-// Units in flight at most, likewise.
-DEVICE constexpr int most_units(int format, bool makes) { return format == Q5_K || (makes && format == Q6_K) ? 1 : 2; }
+// Units in flight at most.
+DEVICE constexpr int most_units(int format) { return format == Q5_K ? 1 : 2; }
 
 // Blocks along y share the activations. With MAKES every block makes the one row for itself.
 template <bool MAKES> DEVICE void multiply(const Joined& p) {
     DYNAMIC_SHARED(memory);
-    __shared__ float space[THREADS / WARP * 2 * TOKENS];
+    __shared__ float space[(MAKES ? OF_ROW_THREADS : THREADS) / WARP * 2 * TOKENS];
     __shared__ float norm_space[32];
     TRIGGER();
     int which = 0;
@@ -58,15 +56,11 @@ template <bool MAKES> DEVICE void multiply(const Joined& p) {
     Q8 x = MAKES ? own.q8 : p.rows.q8;
     Q8 floats = {(i8*)(MAKES ? own.floats : p.rows.normed), nullptr, p.rows.width, 0};
     auto ready = [&] {
-        if (MAKES) {
-            prefetch_ahead(p.ahead);
-            make_row(p.rows, 0, own, blockIdx.x == 0, norm_space);
-        } else {
-            WAIT();
-        }
+        if constexpr (MAKES) make_row(p.rows, 0, own, blockIdx.x == 0, norm_space);
+        else WAIT();
     };
 #define MULTIPLY(FORMAT) \
-    multiply_rows<FORMAT, rows_together(FORMAT), TOKENS, most_units(FORMAT, MAKES)>( \
+    multiply_rows<FORMAT, TOKENS == 1 ? 1 : rows_together(FORMAT), TOKENS, most_units(FORMAT)>( \
         a.weights, a.row_pitch, a.m, 1u << a.lane_bits, block, is_block(FORMAT) ? x : floats, token, p.n, a.out, \
         a.out_pitch, space, ready)
     switch (a.dtype) {
@@ -80,5 +74,5 @@ template <bool MAKES> DEVICE void multiply(const Joined& p) {
 
 KERNEL(joined_products, Joined, THREADS, TOKENS == 1 ? 3 : TOKENS == 4 ? BLOCKS_OF_4 : 2) { multiply<false>(p); }
 #if TOKENS == 1
-KERNEL(joined_products_of_row, Joined, THREADS, 3) { multiply<true>(p); }
+KERNEL(joined_products_of_row, Joined, OF_ROW_THREADS, 1) { multiply<true>(p); }
 #endif

@@ -117,6 +117,8 @@ DEVICE void cp_async_16_or_zero(void* shared, const void* global, bool is_there)
 // Closes a group of copies; waits until at most N groups are under way. Other threads' copies need a barrier as well.
 DEVICE void cp_async_commit() {}
 template <int N> DEVICE void cp_async_wait() {}
+// Brings 128 bytes of global memory into the second cache.
+DEVICE void prefetch_l2(const void*) {}
 
 #else
 
@@ -192,5 +194,7 @@ DEVICE void cp_async_16_or_zero(void* shared, const void* global, bool is_there)
 // Closes a group of copies; waits until at most N groups are under way. Other threads' copies need a barrier as well.
 DEVICE void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int N> DEVICE void cp_async_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory"); }
+// Brings 128 bytes of global memory into the second cache.
+DEVICE void prefetch_l2(const void* global) { asm volatile("prefetch.global.L2 [%0];" ::"l"(global)); }
 
 #endif

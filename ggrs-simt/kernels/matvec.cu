@@ -6,6 +6,9 @@
 #include "norm_q8.cuh"
 
 #define THREADS 256
+// Threads of a block that makes the one row for itself: as many as the launch says, so that few make it.
+#define OF_ROW_THREADS 768
+#define GLU_OF_ROW_THREADS 512
 // Smaller blocks where there are many short rows: the last ones to run are then fewer.
 #define THREADS_BY_ID 128
 
@@ -44,14 +47,14 @@ template <bool GLU> DEVICE float joined(const Matvec& p, float first, float seco
 }
 
 // Blocks along x share the rows of weights, blocks along y the activations, N at a time. `lanes` threads have ROWS rows
-// together, or one of gate and up each.
-template <bool GLU, int ROWS, int N> DEVICE void dense(const Matvec& p) {
+// together, or one of gate and up each. With MAKES every block puts the one row of activations in 8 bits for itself.
+template <bool GLU, int ROWS, int N, bool MAKES> DEVICE void dense(const Matvec& p) {
     DYNAMIC_SHARED(memory);
-    __shared__ float space[THREADS / WARP * ROWS * N];
+    __shared__ float space[(MAKES ? OF_ROW_THREADS : THREADS) / WARP * ROWS * N];
     TRIGGER();
     constexpr int OUTPUTS = GLU ? 1 : ROWS;
     u32 lanes = 1u << p.lane_bits, lane = threadIdx.x & (lanes - 1);
-    int row = (blockIdx.x * (THREADS >> p.lane_bits) + (threadIdx.x >> p.lane_bits)) * OUTPUTS;
+    int row = (blockIdx.x * (blockDim.x >> p.lane_bits) + (threadIdx.x >> p.lane_bits)) * OUTPUTS;
     int token = blockIdx.y * N;
     Row rows[ROWS];
 #pragma unroll
@@ -65,13 +68,13 @@ template <bool GLU, int ROWS, int N> DEVICE void dense(const Matvec& p) {
         for (int t = 0; t < N; t++) sum[r][t] = 0.0f;
     NormQ8 made = {p.row, nullptr, nullptr, nullptr, nullptr, {}, p.x.k, 0.0f};
     OwnRow own = own_row(memory, made);
-    bool makes = N == 1 && is_block(FORMAT) && p.row;
-    Q8 x = makes ? own.q8 : p.x;
+    Q8 x = MAKES ? own.q8 : p.x;
     auto ready = [&] {
-        if (makes) make_row(made, 0, own, false, nullptr);
+        if constexpr (MAKES) make_row(made, 0, own, false, nullptr);
         else WAIT();
     };
-    dot_rows<FORMAT, ROWS, N, 4>(rows, lane, lanes, x, token, p.n - token, sum, ready);
+    constexpr int MOST = FORMAT == Q4_K ? 2 : 4;
+    dot_rows<FORMAT, ROWS, N, MOST>(rows, lane, lanes, x, token, p.n - token, sum, ready);
     sum_lanes<ROWS, N>(sum, lanes, space);
     if (lane != 0) return;
 #pragma unroll
@@ -108,18 +111,27 @@ template <bool GLU> DEVICE void by_id(const Matvec& p) {
             rows[r] = row_at<FORMAT>(p.weights[r], block);
         }
         i64 x_row = (i64)token * p.x_per_token + (choice < p.x_per_token ? choice : p.x_per_token - 1);
-        dot_rows<FORMAT, ROWS, 1, FORMAT == Q5_K ? 1 : 2>(rows, lane, lanes, p.x, x_row, 1, sum, [] {});
+        dot_rows<FORMAT, ROWS, 1, (unit_elems(FORMAT) > 32 ? 1 : 2)>(rows, lane, lanes, p.x, x_row, 1, sum, [] {});
     }
     sum_lanes<ROWS, 1>(sum, lanes, space);
     if (lane == 0 && is_inside) p.out[(i64)pair * p.m + row] = joined<GLU>(p, sum[0][0], sum[ROWS - 1][0]);
 }
 
-KERNEL(matvec_1, Matvec, THREADS, 3) { dense<false, 1, 1>(p); }
-KERNEL(matvec_2, Matvec, THREADS, 2) { dense<false, 2, 2>(p); }
-KERNEL(matvec_4, Matvec, THREADS, 1) { dense<false, 2, 4>(p); }
-KERNEL(matvec_8, Matvec, THREADS, 1) { dense<false, 2, 8>(p); }
-KERNEL(matvec_glu_1, Matvec, THREADS, FORMAT == Q3_K ? 2 : 3) { dense<true, 2, 1>(p); }
-KERNEL(matvec_glu_2, Matvec, THREADS, 2) { dense<true, 2, 2>(p); }
-KERNEL(matvec_glu_4, Matvec, THREADS, 1) { dense<true, 2, 4>(p); }
-KERNEL(matvec_by_id, Matvec, THREADS_BY_ID, 8) { by_id<false>(p); }
-KERNEL(matvec_by_id_glu, Matvec, THREADS_BY_ID, FORMAT == Q3_K ? 4 : 6) { by_id<true>(p); }
+#define TOGETHER rows_together(FORMAT)
+// Formats whose units take many registers.
+#define HAS_MANY (FORMAT == Q3_K || FORMAT == Q5_K)
+KERNEL(matvec_1, Matvec, THREADS, 3) { dense<false, 1, 1, false>(p); }
+KERNEL(matvec_2, Matvec, THREADS, 2) { dense<false, TOGETHER, 2, false>(p); }
+KERNEL(matvec_4, Matvec, THREADS, 1) { dense<false, TOGETHER, 4, false>(p); }
+KERNEL(matvec_8, Matvec, THREADS, 1) { dense<false, TOGETHER, 8, false>(p); }
+KERNEL(matvec_glu_1, Matvec, THREADS, HAS_MANY ? 2 : 3) { dense<true, 2, 1, false>(p); }
+KERNEL(matvec_glu_2, Matvec, THREADS, HAS_MANY ? 1 : 2) { dense<true, 2, 2, false>(p); }
+KERNEL(matvec_glu_4, Matvec, THREADS, 1) { dense<true, 2, 4, false>(p); }
+KERNEL(matvec_by_id, Matvec, THREADS_BY_ID, HAS_MANY ? 6 : 8) { by_id<false>(p); }
+KERNEL(matvec_by_id_glu, Matvec, THREADS_BY_ID, HAS_MANY ? 4 : 6) { by_id<true>(p); }
+KERNEL(matvec_of_row, Matvec, OF_ROW_THREADS, 1) {
+    if constexpr (is_block(FORMAT)) dense<false, 1, 1, true>(p);
+}
+KERNEL(matvec_glu_of_row, Matvec, GLU_OF_ROW_THREADS, 1) {
+    if constexpr (is_block(FORMAT)) dense<true, 2, 1, true>(p);
+}

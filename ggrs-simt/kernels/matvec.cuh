@@ -1,5 +1,5 @@
 // Rows of weights times a few activations: what all products of few activations are made of. `lanes` threads have a row
-// (a power of two, at least 8) and go along it side by side, a unit each. Activations are of 8 bits where the weights
+// (a power of two, a multiple of a block's units) and go along it side by side, a unit each. Activations are of 8 bits where the weights
 // are of a block format; where they are scalars, `Q8` has F32 rows for quants and no scales.
 
 #include "q8_unit.cuh"
@@ -21,33 +21,35 @@ DEVICE int sum16(const Quad& x) {
 // The activations that a unit meets.
 template <int FORMAT> struct Met {
     Quad q[unit_parts(FORMAT)];
-    Q8Scale scale[unit_parts(FORMAT)];
+    Q8Scale scale[unit_factors(FORMAT)];
 };
 template <int FORMAT> DEVICE Met<FORMAT> met_by(const i8* quants, const Q8Scale* scales) {
     constexpr int STEP = part_step(FORMAT);
     Met<FORMAT> x;
 #pragma unroll
-    for (int part = 0; part < unit_parts(FORMAT); part++) {
-        x.q[part] = load_quad(quants + part * STEP);
-        if (part == 0 || !is_joined(FORMAT)) x.scale[part] = scales[part * STEP / 32];
+    for (int part = 0; part < unit_parts(FORMAT); part++) x.q[part] = load_quad(quants + part * STEP);
+    if constexpr (unit_factors(FORMAT) == 2 && is_joined(FORMAT)) {
+        Quad both = load_quad(scales);
+        x.scale[0] = {__uint_as_float(both.x[0]), __uint_as_float(both.x[1])};
+        x.scale[1] = {__uint_as_float(both.x[2]), __uint_as_float(both.x[3])};
+    } else {
+#pragma unroll
+        for (int i = 0; i < unit_factors(FORMAT); i++) x.scale[i] = scales[i * STEP / 32];
     }
     return x;
 }
 
 // A unit times activations, added to `sum`.
 template <int FORMAT> DEVICE float dot_unit(const Factors<FORMAT>& f, const Met<FORMAT>& x, float sum) {
-    if constexpr (is_joined(FORMAT)) {
-        int dot = dot16(f.w[0], x.q[0]) + dot16(f.w[1], x.q[1]);
-        sum = fmaf(f.scale[0] * x.scale[0].d, (float)dot, sum);
-        if constexpr (has_minimums(FORMAT)) sum = fmaf(f.minimum[0], x.scale[0].sum, sum);
-    } else {
+    constexpr int PARTS = unit_parts(FORMAT) / unit_factors(FORMAT);
 #pragma unroll
-        for (int part = 0; part < unit_parts(FORMAT); part++) {
-            float d = x.scale[part].d;
-            sum = fmaf(f.scale[part] * d, (float)dot16(f.w[part], x.q[part]), sum);
-            if constexpr (has_minimums(FORMAT)) sum = fmaf(f.minimum[part], x.scale[part].sum, sum);
-            if constexpr (has_part_minimums(FORMAT)) sum = fmaf(f.minimum[part] * d, (float)sum16(x.q[part]), sum);
-        }
+    for (int i = 0; i < unit_factors(FORMAT); i++) {
+        int dot = dot16(f.w[i * PARTS], x.q[i * PARTS]);
+        if constexpr (PARTS == 2) dot += dot16(f.w[i * PARTS + 1], x.q[i * PARTS + 1]);
+        float d = x.scale[i].d;
+        sum = fmaf(f.scale[i] * d, (float)dot, sum);
+        if constexpr (has_minimums(FORMAT)) sum = fmaf(f.minimum[i], x.scale[i].sum, sum);
+        if constexpr (has_part_minimums(FORMAT)) sum = fmaf(f.minimum[i] * d, (float)sum16(x.q[i]), sum);
     }
     return sum;
 }
@@ -99,7 +101,12 @@ DEVICE Activations<N> activations_at(const Q8& x, i64 x_row, int n_rows, u32 lan
 template <int FORMAT, int ROWS, int N>
 DEVICE void add_unit(const Unit (&unit)[ROWS], const Place& place, const Activations<N>& x, u32 skip,
                      float (&sum)[ROWS][N]) {
-    if constexpr (is_block(FORMAT)) {
+    if constexpr (is_block(FORMAT) && N == 1) {
+        // One row's factors at a time: registers.
+        Met<FORMAT> met = met_by<FORMAT>(x.quants + skip, x.scales + skip / 32);
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) sum[r][0] = dot_unit<FORMAT>(factors_of<FORMAT>(unit[r], place), met, sum[r][0]);
+    } else if constexpr (is_block(FORMAT)) {
         Factors<FORMAT> f[ROWS];
 #pragma unroll
         for (int r = 0; r < ROWS; r++) f[r] = factors_of<FORMAT>(unit[r], place);
@@ -119,6 +126,10 @@ DEVICE void add_unit(const Unit (&unit)[ROWS], const Place& place, const Activat
         }
     }
 }
+
+// Rows that the same threads have at once of several activations: two read those half as often, where there are
+// registers.
+DEVICE constexpr int rows_together(int format) { return unit_elems(format) > 32 ? 1 : 2; }
 
 // The units of a lane at `u` and behind it, as many as are in flight, of those that there are; moves on behind them.
 template <int FORMAT, int BATCH, int ROWS>

@@ -32,10 +32,6 @@ DEVICE OwnRow own_row(u8* memory, const NormQ8& p) {
     return {(float*)memory, {(i8*)quants, (Q8Scale*)(quants + p.width), p.width, 0}};
 }
 
-// Fours of a row that a thread has on their way at once; with addends and weights, as many of each.
-#define FOURS 4
-#define NORM_FOURS 2
-
 // Makes row `row` in `own`; what others read of it is written by whoever `keeps` it. The width is a multiple of 32. Every
 // thread of the block calls it; `space` is shared memory for 32 values.
 DEVICE void make_row(const NormQ8& p, i64 row, const OwnRow& own, bool keeps, float* space) {
@@ -46,43 +42,33 @@ DEVICE void make_row(const NormQ8& p, i64 row, const OwnRow& own, bool keeps, fl
     WAIT();
     if (p.weight) {
         float squares = 0.0f;
-        for (int start = threadIdx.x; start < n; start += NORM_FOURS * step) {
-            Row4 x[NORM_FOURS] = {}, other[NORM_FOURS] = {}, w[NORM_FOURS] = {};
-#pragma unroll
-            for (int j = 0; j < NORM_FOURS; j++) {
-                int i = start + j * step;
-                if (i >= n) continue;
-                x[j] = from[i];
-                w[j] = ((const Row4*)p.weight)[i];
-                if (p.addend) other[j] = ((const Row4*)(p.addend + row * p.width))[i];
+        for (int i = threadIdx.x; i < n; i += step) {
+            Row4 x = from[i], w = ((const Row4*)p.weight)[i];
+            if (p.addend) {
+                Row4 other = ((const Row4*)(p.addend + row * p.width))[i];
+                for (int e = 0; e < 4; e++) x.v[e] += other.v[e];
+                if (keeps) ((Row4*)(p.sum + row * p.width))[i] = x;
             }
-#pragma unroll
-            for (int j = 0; j < NORM_FOURS; j++) {
-                int i = start + j * step;
-                if (i >= n) continue;
-                for (int e = 0; e < 4; e++) {
-                    x[j].v[e] += other[j].v[e];
-                    squares += x[j].v[e] * x[j].v[e];
-                    w[j].v[e] *= x[j].v[e];
-                }
-                if (keeps && p.addend) ((Row4*)(p.sum + row * p.width))[i] = x[j];
-                floats[i] = w[j];
+            for (int e = 0; e < 4; e++) {
+                squares += x.v[e] * x.v[e];
+                w.v[e] *= x.v[e];
             }
+            floats[i] = w;
         }
         factor = rsqrtf(block_sum(squares, space) / (float)p.width + p.eps);
         from = floats;
     }
-    // Whole warps take part in the groups' maxima.
-    for (int start = threadIdx.x; start - LANE < n; start += FOURS * step) {
-        Row4 y[FOURS] = {};
+    // Two fours at once. Whole warps take part in the groups' maxima.
+    for (int first = threadIdx.x; first - LANE < n; first += 2 * step) {
+        Row4 y[2] = {};
 #pragma unroll
-        for (int j = 0; j < FOURS; j++) {
-            if (start + j * step < n) y[j] = from[start + j * step];
+        for (int j = 0; j < 2; j++) {
+            if (first + j * step < n) y[j] = from[first + j * step];
         }
 #pragma unroll
-        for (int j = 0; j < FOURS; j++) {
-            int i = start + j * step;
-            if (i - LANE >= n) continue;
+        for (int j = 0; j < 2; j++) {
+            int i = first + j * step;
+            if (i - LANE >= n) break;
             bool is_there = i < n;
             if (p.weight && is_there) {
                 for (int e = 0; e < 4; e++) y[j].v[e] *= factor;

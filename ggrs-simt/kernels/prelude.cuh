@@ -83,9 +83,7 @@ template <typename T> DEVICE T block_sum(T v, T* space) {
     __syncthreads();
     if (LANE == 0) space[WARP_ID] = v;
     __syncthreads();
-    T sum = space[0];
-    for (int w = 1; w < N_WARPS; w++) sum += space[w];
-    return sum;
+    return warp_sum(LANE < N_WARPS ? space[LANE] : T(0));
 }
 DEVICE float block_max(float v, float* space) {
     v = warp_max(v);

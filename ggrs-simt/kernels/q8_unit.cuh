@@ -1,9 +1,9 @@
-// Weights of block formats in planes as what `__dp4a` multiplies. A *unit* is what a lane reads of a row at once: 16
-// bytes of quants with what belongs to them. It is 1, 2 or 4 *parts* of 16 neighbouring elements, each with a factor
-// and, in formats that have one, a minimum.
+// Weights of block formats in planes as what `__dp4a` multiplies. A *unit* is what a lane reads of a row at once: 16 or
+// 32 bytes of quants with what belongs to them. It is 2 or 4 *parts* of 16 neighbouring elements; each, or two together,
+// have a factor and, in formats that have one, a minimum.
 //
 // Element `e` of part `i` of unit `u` is `unit_start(u) + i * part_step + e`. A unit's place in its block is `c`; lanes
-// that go by multiples of 8 units keep theirs.
+// that go by multiples of the block's units keep theirs.
 
 #include "formats.cuh"
 #include "memory.cuh"
@@ -33,29 +33,28 @@ DEVICE constexpr int unit_elems(int format) {
     switch (format) {
         case F32: return 4;
         case F16: case BF16: return 8;
-        case Q8_0: return 16;
-        case Q2_K: case Q3_K: return 64;
+        case Q2_K: case Q3_K: case Q4_K: case Q5_K: return 64;
         default: return 32;
     }
 }
+// Bytes of quants, scalars among them.
+DEVICE constexpr int unit_bytes(int format) { return format == Q8_0 || format == Q4_K || format == Q5_K ? 32 : 16; }
 DEVICE constexpr int units_per_block(int format) {
     return is_block(format) ? block_elems(format) / unit_elems(format) : 1;
 }
 DEVICE constexpr int unit_parts(int format) { return unit_elems(format) / 16; }
 DEVICE constexpr int part_step(int format) {
-    return format == Q6_K ? 64 : format == Q4_K || format == Q5_K || format == Q2_K || format == Q3_K ? 32 : 16;
+    return format == Q6_K ? 64 : format == Q2_K || format == Q3_K ? 32 : 16;
 }
-// Both parts are the same group of 32: one factor, one minimum, one scale of the activations.
-DEVICE constexpr bool is_joined(int format) { return part_step(format) == 16 && format != Q8_0; }
+// Two parts are the same group of 32: one factor, one minimum, one scale of the activations.
+DEVICE constexpr bool is_joined(int format) { return part_step(format) == 16; }
+// Factors of a unit.
+DEVICE constexpr int unit_factors(int format) { return is_joined(format) ? unit_parts(format) / 2 : unit_parts(format); }
 // Units of a row in flight: as many as keep the memory busy without taking registers from other warps.
 DEVICE constexpr int units_in_flight(int format) {
     switch (format) {
-        case Q2_K: case Q3_K: return 1;
-        case Q5_K: case Q6_K: case IQ4_NL: case IQ4_XS: case MXFP4: return 2;
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
-        // Four would take two registers too many there.
-        case Q4_K: return 3;
-#endif
+        case Q2_K: case Q3_K: case Q5_K: return 1;
+        case Q4_K: case Q6_K: case Q8_0: case IQ4_NL: case IQ4_XS: case MXFP4: return 2;
         default: return 4;
     }
 }
@@ -80,10 +79,10 @@ template <int FORMAT> DEVICE Row row_at(const Planes& p, i64 block) {
 template <int FORMAT> DEVICE Row unit_at(const Row& row, u32 u) {
     u32 b = u / units_per_block(FORMAT), c = u % units_per_block(FORMAT);
     Row unit;
-    unit.at[0] = row.at[0] + u * 16;
+    unit.at[0] = row.at[0] + u * unit_bytes(FORMAT);
 #pragma unroll
     for (int i = 1; i < 4; i++) unit.at[i] = row.at[i] + b * plane_bytes(FORMAT, i);
-    if constexpr (FORMAT == Q5_K || FORMAT == Q3_K) unit.at[1] += (c & 1) * 16;
+    if constexpr (FORMAT == Q3_K) unit.at[1] += (c & 1) * 16;
     if constexpr (FORMAT == Q6_K) unit.at[1] += (c >> 2) * 32 + (c & 1) * 16;
     if constexpr (FORMAT == Q6_K) unit.at[2] += (c >> 2) * 8 + (c & 3);
     if constexpr (FORMAT == Q2_K) unit.at[1] += (c >> 1) * 8;
@@ -91,14 +90,14 @@ template <int FORMAT> DEVICE Row unit_at(const Row& row, u32 u) {
 }
 // Moves on by so many units, a multiple of the block's.
 template <int FORMAT> DEVICE void move_on(Row& unit, u32 units) {
-    unit.at[0] += units * 16;
+    unit.at[0] += units * unit_bytes(FORMAT);
 #pragma unroll
     for (int i = 1; i < 4; i++) unit.at[i] += units / units_per_block(FORMAT) * plane_bytes(FORMAT, i);
 }
 
-// As read.
+// As read: quants, upper bits, scales. What a format does not have takes no registers.
 struct Unit {
-    Quad q, h;
+    Quad q, q2, h, h2;
     u32 s[4];
 };
 
@@ -106,6 +105,7 @@ template <int FORMAT> DEVICE Unit load_unit(const Row& at) {
     const u8* const* p = at.at;
     Unit unit;
     unit.q = stream_quad(p[0]);
+    if constexpr (unit_bytes(FORMAT) == 32) unit.q2 = stream_quad(p[0] + 16);
     if constexpr (FORMAT == Q8_0 || FORMAT == Q4_0 || FORMAT == IQ4_NL) {
         unit.s[0] = stream_u16(p[1]);
     } else if constexpr (FORMAT == Q4_1) {
@@ -119,7 +119,10 @@ template <int FORMAT> DEVICE Unit load_unit(const Row& at) {
     } else if constexpr (FORMAT == MXFP4) {
         unit.s[0] = stream_u8(p[1]);
     } else if constexpr (FORMAT == Q4_K || FORMAT == Q5_K) {
-        if constexpr (FORMAT == Q5_K) unit.h = stream_quad(p[1]);
+        if constexpr (FORMAT == Q5_K) {
+            unit.h = stream_quad(p[1]);
+            unit.h2 = stream_quad(p[1] + 16);
+        }
         Quad head = stream_quad(p[FORMAT == Q5_K ? 2 : 1]);
 #pragma unroll
         for (int i = 0; i < 4; i++) unit.s[i] = head.x[i];
@@ -147,19 +150,17 @@ template <int FORMAT> DEVICE Unit load_unit(const Row& at) {
 // First element of a unit's first part, counted from the row's start.
 template <int FORMAT> DEVICE u32 unit_start(u32 u) {
     u32 c = u % units_per_block(FORMAT);
-    if constexpr (FORMAT == Q4_K || FORMAT == Q5_K) return (u - c) * 32 + (c >> 1) * 64 + (c & 1) * 16;
     if constexpr (FORMAT == Q6_K) return (u - c) * 32 + (c >> 2) * 128 + (c & 3) * 16;
     if constexpr (FORMAT == Q2_K || FORMAT == Q3_K) return (u - c) * 64 + (c >> 1) * 128 + (c & 1) * 16;
     return u * unit_elems(FORMAT);
 }
 
-// What a unit multiplies: signed bytes, and for each part the factor of the dot product and of the activations' sum.
-// That sum is of 16 elements where `has_part_minimums`, else of the part's group of 32 (so that factors of formats
-// whose groups are two units' are halved).
+// What a unit multiplies: signed bytes, and the factors of dot products and of the activations' sums. Those are sums of
+// 16 elements where `has_part_minimums`, else of a group of 32.
 template <int FORMAT> struct Factors {
     u32 w[unit_parts(FORMAT)][4];
-    float scale[unit_parts(FORMAT)];
-    float minimum[unit_parts(FORMAT)];
+    float scale[unit_factors(FORMAT)];
+    float minimum[unit_factors(FORMAT)];
 };
 
 DEVICE float low_half(u32 halves) { return f16_to_f32((u16)halves); }
@@ -194,8 +195,8 @@ template <int FORMAT> DEVICE Place place_of(u32 lane) {
     Place place;
     place.c = lane % units_per_block(FORMAT);
     if constexpr (FORMAT == Q4_K || FORMAT == Q5_K) {
-        bool is_split = place.c >= 4;
-        place.shift = (place.c >> 1 & 1) * 16;
+        bool is_split = place.c >= 2;
+        place.shift = (place.c & 1) * 16;
         place.upper = place.shift + (is_split ? 2 : 0);
         place.of_first = is_split ? 0x3030 : 0x3f3f;
         place.of_third = is_split ? 0x0f0f : 0;
@@ -215,7 +216,10 @@ template <int FORMAT> DEVICE Factors<FORMAT> factors_of(const Unit& unit, const 
     if constexpr (FORMAT == Q8_0) {
         f.scale[0] = low_half(s[0]);
 #pragma unroll
-        for (int i = 0; i < 4; i++) f.w[0][i] = q[i];
+        for (int i = 0; i < 4; i++) {
+            f.w[0][i] = q[i];
+            f.w[1][i] = unit.q2.x[i];
+        }
     } else if constexpr (FORMAT == IQ4_NL || FORMAT == IQ4_XS || FORMAT == MXFP4) {
         constexpr u64 LOW = FORMAT == MXFP4 ? E2M1_LOW : IQ4_LOW, HIGH = FORMAT == MXFP4 ? E2M1_HIGH : IQ4_HIGH;
         if (FORMAT == MXFP4) {
@@ -251,6 +255,28 @@ template <int FORMAT> DEVICE Factors<FORMAT> factors_of(const Unit& unit, const 
                 }
             }
         }
+    } else if constexpr (FORMAT == Q4_K || FORMAT == Q5_K) {
+        // A group is the lower halves of both quads, the next one the upper ones.
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            u32 eight = i < 4 ? q[i] : unit.q2.x[i - 4];
+            u32 low = eight & 0x0f0f0f0fu, high = eight >> 4 & 0x0f0f0f0fu;
+            if constexpr (FORMAT == Q5_K) {
+                u32 fifths = (i < 4 ? unit.h.x[i] : unit.h2.x[i - 4]) >> 2 * c;
+                low |= fifths << 4 & 0x10101010u;
+                high |= fifths << 3 & 0x10101010u;
+            }
+            f.w[i / 4][i % 4] = low;
+            f.w[2 + i / 4][i % 4] = high;
+        }
+        u32 third = s[3] >> place.shift;
+        u32 scales = (s[1] >> place.upper & place.of_first) | (third & place.of_third);
+        u32 minimums = (s[2] >> place.upper & place.of_first) | (third >> 4 & place.of_third);
+        float d = low_half(s[0]), d_min = -high_half(s[0]);
+        f.scale[0] = d * (float)(scales & 63);
+        f.scale[1] = d * (float)(scales >> 8);
+        f.minimum[0] = d_min * (float)(minimums & 63);
+        f.minimum[1] = d_min * (float)(minimums >> 8);
     } else {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -259,10 +285,6 @@ template <int FORMAT> DEVICE Factors<FORMAT> factors_of(const Unit& unit, const 
             if constexpr (FORMAT == Q5_0 || FORMAT == Q5_1) {
                 f.w[0][i] |= spread_to_fifth(unit.h.x[0] >> 4 * i);
                 f.w[1][i] |= spread_to_fifth(unit.h.x[0] >> (16 + 4 * i));
-            } else if constexpr (FORMAT == Q5_K) {
-                u32 fifths = unit.h.x[i] >> (c & 6);
-                f.w[0][i] |= fifths << 4 & 0x10101010u;
-                f.w[1][i] |= fifths << 3 & 0x10101010u;
             } else if constexpr (FORMAT == Q6_K) {
                 u32 upper = unit.h.x[i] >> (c & 2);
                 f.w[0][i] = minus(f.w[0][i] | (upper << 4 & 0x30303030u), 0x20202020u);
@@ -273,15 +295,6 @@ template <int FORMAT> DEVICE Factors<FORMAT> factors_of(const Unit& unit, const 
             float d = low_half(s[2]);
             f.scale[0] = d * (float)(i8)s[0];
             f.scale[1] = d * (float)(i8)s[1];
-        } else if constexpr (FORMAT == Q4_K || FORMAT == Q5_K) {
-            u32 third = s[3] >> place.shift;
-            u32 scales = (s[1] >> place.upper & place.of_first) | (third & place.of_third);
-            u32 minimums = (s[2] >> place.upper & place.of_first) | (third >> 4 & place.of_third);
-            float d = low_half(s[0]), d_min = -0.5f * high_half(s[0]);
-            f.scale[0] = d * (float)(scales & 63);
-            f.scale[1] = d * (float)(scales >> 8);
-            f.minimum[0] = d_min * (float)(minimums & 63);
-            f.minimum[1] = d_min * (float)(minimums >> 8);
         } else {
             f.scale[0] = low_half(s[0]);
             if constexpr (FORMAT == Q4_1 || FORMAT == Q5_1) f.minimum[0] = high_half(s[0]);

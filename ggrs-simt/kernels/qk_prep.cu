@@ -10,12 +10,21 @@ KERNEL(qk_prep, QkPrep, 128, 4) {
     i32 unit = blockIdx.x * N_WARPS + WARP_ID;
     i32 token = unit / per_token, head = unit % per_token;
     if (token >= p.n_tokens) return;
+    i32 position = p.pages.positions[token];
     if (head < p.n_heads) {
         float* out = p.q_out + ((i64)token * p.n_heads + head) * p.width;
-        prepare_query<0>(p, token, head, [&](int i, float value) { out[i] = value; });
+        prepare_head(p, query_at(p, token, head), p.q_weight, position, [&](int i, float x) { out[i] = x; });
     } else if (head < p.n_heads + p.n_kv_heads) {
-        prepare_key<0>(p, token, head - p.n_heads, true);
+        head -= p.n_heads;
+        i64 at = key_place(p, token, head, true);
+        if (at < 0) return;
+        prepare_head(p, key_at(p, token, head), p.k_weight, position,
+                     [&](int i, float x) { store_float(p.k_cache, p.cache_dtype, at + i, x); });
     } else {
-        prepare_value(p, token, head - p.n_heads - p.n_kv_heads, true);
+        head -= p.n_heads + p.n_kv_heads;
+        i64 at = value_place(p, token, head, true);
+        if (at < 0) return;
+        const float* v = value_at(p, token, head);
+        for (int i = LANE; i < p.value_width; i += WARP) store_float(p.v_cache, p.cache_dtype, at + i, v[i]);
     }
 }

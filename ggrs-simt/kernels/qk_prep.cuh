@@ -32,62 +32,73 @@ struct QkPrep {
 };
 static_assert(sizeof(QkPrep) == 1272, "QkPrep of kernels/qk_prep.rs");
 
-// Norm and rotation of the head at `x` by one warp: `store(i, value)` for each of its elements. With PAIRS a lane has so
-// many pairs, asked for at once; else any number.
+// A head of 2 * PAIRS * WARP elements with the weights of its norm, in a warp's registers.
+template <int PAIRS> struct Head {
+    float a[PAIRS], b[PAIRS], weight_a[PAIRS], weight_b[PAIRS];
+};
+template <int PAIRS> DEVICE Head<PAIRS> load_head(const float* x, const float* weight) {
+    Head<PAIRS> head;
+#pragma unroll
+    for (int j = 0; j < PAIRS; j++) {
+        int i = j * WARP + LANE, other = i + PAIRS * WARP;
+        head.a[j] = x[i];
+        head.b[j] = x[other];
+        head.weight_a[j] = weight[i];
+        head.weight_b[j] = weight[other];
+    }
+    return head;
+}
+
+DEVICE float norm_factor(const QkPrep& p, float squares) {
+    return rsqrtf(warp_sum(squares) / (float)p.width + p.eps);
+}
+// A pair `i` and `i + D/2`, turned: `store(i, value)` for both.
+template <typename Store> DEVICE void turn_pair(const QkPrep& p, i32 position, int i, float a, float b, Store store) {
+    float sine, cosine;
+    sine_and_cosine((u64)position * p.turns[i], sine, cosine);
+    store(i, a * cosine - b * sine);
+    store(i + p.width / 2, a * sine + b * cosine);
+}
+
+// Norm and rotation of a head by one warp.
 template <int PAIRS, typename Store>
-DEVICE void prepare_head(const QkPrep& p, const float* x, const float* weight, i32 position, Store store) {
-    i32 half = p.width / 2;
+DEVICE void prepare_head(const QkPrep& p, const Head<PAIRS>& head, i32 position, Store store) {
     float squares = 0;
-    constexpr int KEPT = PAIRS > 0 ? PAIRS : 1;
-    float a[KEPT], b[KEPT], weight_a[KEPT], weight_b[KEPT];
-    if constexpr (PAIRS > 0) {
 #pragma unroll
-        for (int j = 0; j < PAIRS; j++) {
-            int i = j * WARP + LANE;
-            a[j] = x[i];
-            b[j] = x[i + half];
-            weight_a[j] = weight[i];
-            weight_b[j] = weight[i + half];
-        }
+    for (int j = 0; j < PAIRS; j++) squares += head.a[j] * head.a[j] + head.b[j] * head.b[j];
+    float factor = norm_factor(p, squares);
 #pragma unroll
-        for (int j = 0; j < PAIRS; j++) squares += a[j] * a[j] + b[j] * b[j];
-    } else {
-        for (int i = LANE; i < p.width; i += WARP) squares += x[i] * x[i];
-    }
-    float factor = rsqrtf(warp_sum(squares) / (float)p.width + p.eps);
-    auto turn = [&](int i, float first, float second) {
-        float sine, cosine;
-        sine_and_cosine((u64)position * p.turns[i], sine, cosine);
-        store(i, first * cosine - second * sine);
-        store(i + half, first * sine + second * cosine);
-    };
-    if constexpr (PAIRS > 0) {
-#pragma unroll
-        for (int j = 0; j < PAIRS; j++)
-            turn(j * WARP + LANE, factor * a[j] * weight_a[j], factor * b[j] * weight_b[j]);
-    } else {
-        for (int i = LANE; i < half; i += WARP) turn(i, factor * x[i] * weight[i], factor * x[i + half] * weight[i + half]);
+    for (int j = 0; j < PAIRS; j++) {
+        float a = factor * head.a[j] * head.weight_a[j], b = factor * head.b[j] * head.weight_b[j];
+        turn_pair(p, position, j * WARP + LANE, a, b, store);
     }
 }
-// A query to wherever `store` puts it.
-template <int PAIRS, typename Store> DEVICE void prepare_query(const QkPrep& p, i32 token, i32 head, Store store) {
-    const float* x = p.q + ((i64)token * p.n_heads + head) * p.width;
-    prepare_head<PAIRS>(p, x, p.q_weight, p.pages.positions[token], store);
+// The same for a head of any width in memory.
+template <typename Store>
+DEVICE void prepare_head(const QkPrep& p, const float* x, const float* weight, i32 position, Store store) {
+    float squares = 0;
+    for (int i = LANE; i < p.width; i += WARP) squares += x[i] * x[i];
+    float factor = norm_factor(p, squares);
+    i32 half = p.width / 2;
+    for (int i = LANE; i < half; i += WARP)
+        turn_pair(p, position, i, factor * x[i] * weight[i], factor * x[i + half] * weight[i + half], store);
 }
-// A key to its cell. The warp of the first head reports what is nowhere, if it is told to.
-template <int PAIRS> DEVICE void prepare_key(const QkPrep& p, i32 token, i32 head, bool reports) {
+
+DEVICE const float* query_at(const QkPrep& p, i32 token, i32 head) {
+    return p.q + ((i64)token * p.n_heads + head) * p.width;
+}
+DEVICE const float* key_at(const QkPrep& p, i32 token, i32 head) {
+    return p.k + ((i64)token * p.n_kv_heads + head) * p.width;
+}
+DEVICE const float* value_at(const QkPrep& p, i32 token, i32 head) {
+    return p.v + ((i64)token * p.n_kv_heads + head) * p.value_width;
+}
+// Where a token's key or value goes; below 0 if nowhere. The warp of the first head reports that, if it is told to.
+DEVICE i64 key_place(const QkPrep& p, i32 token, i32 head, bool reports) {
     i64 cell = cell_of(p.pages, token, p.faults[0], reports && head == 0 && LANE == 0);
-    if (cell < 0) return;
-    i64 at = (cell * p.n_kv_heads + head) * p.width;
-    const float* x = p.k + ((i64)token * p.n_kv_heads + head) * p.width;
-    prepare_head<PAIRS>(p, x, p.k_weight, p.pages.positions[token],
-                        [&](int i, float value) { store_float(p.k_cache, p.cache_dtype, at + i, value); });
+    return cell < 0 ? -1 : (cell * p.n_kv_heads + head) * p.width;
 }
-// A value to its cell, likewise.
-DEVICE void prepare_value(const QkPrep& p, i32 token, i32 head, bool reports) {
+DEVICE i64 value_place(const QkPrep& p, i32 token, i32 head, bool reports) {
     i64 cell = cell_of(p.pages, token, p.faults[1], reports && head == 0 && LANE == 0);
-    if (cell < 0) return;
-    const float* v = p.v + ((i64)token * p.n_kv_heads + head) * p.value_width;
-    i64 at = (cell * p.n_kv_heads + head) * p.value_width;
-    for (int i = LANE; i < p.value_width; i += WARP) store_float(p.v_cache, p.cache_dtype, at + i, v[i]);
+    return cell < 0 ? -1 : (cell * p.n_kv_heads + head) * p.value_width;
 }

@@ -34,8 +34,9 @@ template <int N> DEVICE float q8_magnitude(u32 bits) {
 }
 DEVICE u32 q8_bits(float x) { return __float_as_uint(x) & 0x7fffffffu; }
 // Where the magnitude is too small for its inverse to be finite, or none, all quants are 0.
-DEVICE float q8_inverse(float magnitude) { return magnitude > 1e-36f ? 127.0f / magnitude : 0.0f; }
-DEVICE int q8_quant(float x, float inverse) { return (int)rintf(x * inverse); }
+DEVICE float q8_inverse(float magnitude) { return magnitude > 1e-36f ? __fdividef(127.0f, magnitude) : 0.0f; }
+DEVICE float q8_scale(float magnitude) { return magnitude * (1.0f / 127.0f); }
+DEVICE int q8_quant(float x, float inverse) { return __float2int_rn(x * inverse); }
 
 // Writes four elements `i..i + 4` of a row; `i` is a multiple of 4. The 8 lanes `8 * n..` of a warp must hold one group
 // in order, and all lanes of the warp must call it; what a lane with `writes` false holds is not stored.
@@ -44,15 +45,12 @@ DEVICE void q8_store4(const Q8& q, i64 row, int i, const float x[4], bool writes
 #pragma unroll
     for (int j = 1; j < 4; j++) bits = bits > q8_bits(x[j]) ? bits : q8_bits(x[j]);
     float magnitude = q8_magnitude<8>(bits);
-    float d = magnitude / 127.0f, inverse = q8_inverse(magnitude);
-    int sum = 0;
-    u32 packed = 0;
+    float d = q8_scale(magnitude), inverse = q8_inverse(magnitude);
+    u32 quants[4];
 #pragma unroll
-    for (int j = 0; j < 4; j++) {
-        int quant = q8_quant(x[j], inverse);
-        sum += quant;
-        packed |= (u32)(u8)quant << 8 * j;
-    }
+    for (int j = 0; j < 4; j++) quants[j] = (u32)q8_quant(x[j], inverse);
+    u32 packed = __byte_perm(__byte_perm(quants[0], quants[1], 0x0040), __byte_perm(quants[2], quants[3], 0x0040), 0x5410);
+    int sum = __dp4a(0x01010101, (int)packed, 0);
 #pragma unroll
     for (int step = 4; step > 0; step /= 2) sum += __shfl_xor_sync(FULL_MASK, sum, step);
     if (!writes) return;
@@ -63,7 +61,7 @@ DEVICE void q8_store4(const Q8& q, i64 row, int i, const float x[4], bool writes
 // The same for one element: the 32 lanes `32 * n..` of a warp must hold one group in order.
 DEVICE void q8_store1(const Q8& q, i64 row, int i, float x, bool writes = true) {
     float magnitude = q8_magnitude<32>(q8_bits(x));
-    float d = magnitude / 127.0f, inverse = q8_inverse(magnitude);
+    float d = q8_scale(magnitude), inverse = q8_inverse(magnitude);
     int quant = q8_quant(x, inverse);
     int sum = quant;
 #pragma unroll

@@ -151,33 +151,29 @@ template <typename Experts> DEVICE void route_token(const RouterParams& p, i64 r
 
 // For a block that finds a token's experts itself: of so many at most, and not more than it has threads.
 #define MAX_FOUND 256
-struct FoundShared {
+struct __attribute__((aligned(16))) FoundShared {
     u32 ranks[MAX_FOUND];
-    u32 before[MAX_FOUND];
     i32 found;
 };
 
-// The expert that `choice` others go before, by all threads of the block: threads share the comparisons of an expert.
-DEVICE i32 find_expert(const RouterParams& p, i64 row, u32 choice, FoundShared& shared) {
+// The expert that `choice` others go before: a thread for each expert counts.
+DEVICE i32 find_expert(const RouterParams& p, i64 row, int choice, FoundShared& shared) {
     const float* logits = (const float*)p.logits.data + row_offset(p.logits, row);
     int n = p.logits.size[4], own = threadIdx.x;
+    u32 mine = 0;
+    // No float has rank 0: what there is not goes before nothing.
+    if (own < MAX_FOUND) shared.ranks[own] = mine = own < n ? rank_of(logits[own]) : 0;
+    __syncthreads();
     if (own < n) {
-        shared.ranks[own] = rank_of(logits[own]);
-        shared.before[own] = 0;
-    }
-    __syncthreads();
-    int n_parts = blockDim.x / n, part = own / n, expert = own % n;
-    if (part < n_parts) {
-        u32 mine = shared.ranks[expert], before = 0;
+        int before = 0;
 #pragma unroll 8
-        for (int i = part * n / n_parts; i < (part + 1) * n / n_parts; i++) {
-            u32 other = shared.ranks[i];
-            before += other > mine || (other == mine && i < expert);
+        for (int i = 0; i < n; i += 4) {
+            uint4 others = *(const uint4*)&shared.ranks[i];
+            before += (others.x > mine || (others.x == mine && i < own)) + (others.y > mine || (others.y == mine && i + 1 < own)) +
+                      (others.z > mine || (others.z == mine && i + 2 < own)) + (others.w > mine || (others.w == mine && i + 3 < own));
         }
-        atomicAdd(&shared.before[expert], before);
+        if (before == choice) shared.found = own;
     }
-    __syncthreads();
-    if (own < n && shared.before[own] == choice) shared.found = own;
     __syncthreads();
     return shared.found;
 }

@@ -15,7 +15,6 @@ use crate::context::Context;
 use crate::counters::Counters;
 use crate::driver::Recording;
 use crate::faults::FaultBoard;
-use crate::lookahead::look_ahead;
 use crate::places::{Operands, Places};
 use crate::track::Track;
 use crate::work::{Work, works};
@@ -105,7 +104,6 @@ impl SimtExecutable {
                 *step = Some(start..end);
             }
         }
-        look_ahead(&mut entries, context.facts().l2_bytes);
         let mut track = Track::new(context);
         for (entry, node) in entries.into_iter().zip(nodes) {
             track.push(entry, node)?;

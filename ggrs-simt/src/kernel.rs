@@ -12,10 +12,9 @@ use ggrs_core::{DType, TensorDesc};
 use smallvec::SmallVec;
 
 use crate::driver::{DevicePtr, Facts, Geometry};
-use crate::lookahead::Span;
 use crate::params::{FaultCell, View};
 use crate::peers::Link;
-use crate::planes::{Planes, packed_bytes};
+use crate::planes::Planes;
 
 /// One compilation of a kernel file: the file with its definitions. The set of all is closed: see [`crate::modules`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,10 +61,6 @@ pub(crate) struct Launch {
     pub(crate) geometry: Geometry,
     /// The parameter block.
     pub(crate) params: Box<[u8]>,
-    /// Weights that it reads whole.
-    pub(crate) weights: Vec<Span>,
-    /// Do its parameters begin with a place for what later launches read?
-    pub(crate) looks_ahead: bool,
 }
 
 impl Launch {
@@ -87,23 +82,7 @@ impl Launch {
                 overlaps: true,
             },
             params: bytemuck::bytes_of(params).into(),
-            weights: Vec::new(),
-            looks_ahead: false,
         }
-    }
-
-    /// The same, reading these weights whole.
-    #[must_use]
-    pub(crate) fn reading(mut self, weights: Vec<Span>) -> Self {
-        self.weights = weights;
-        self
-    }
-
-    /// The same, of a kernel whose parameters begin with [`Ahead`](crate::lookahead::Ahead).
-    #[must_use]
-    pub(crate) const fn looking_ahead(mut self) -> Self {
-        self.looks_ahead = true;
-        self
     }
 
     /// The same with blocks along y and z.
@@ -345,25 +324,6 @@ impl Args<'_> {
     /// The blocks of operand `i`, of a block format, as planes, whichever form it is kept in.
     pub(crate) fn planes(&self, i: usize) -> Planes {
         self.inputs.get(i).map_or_else(Planes::default, Planes::of)
-    }
-
-    /// The memory of operand `i`, a weight, if the operand is all of it.
-    pub(crate) fn span(&self, i: usize) -> Option<Span> {
-        let operand = self.inputs.get(i)?;
-        let desc = operand.desc;
-        let elems = desc.shape.elems().filter(|_| desc.is_contiguous())?;
-        let (start, bytes) = if operand.is_packed {
-            let n_blocks = (elems / desc.dtype.block_elems()) as u64;
-            let is_whole = elems == operand.storage_elems;
-            (
-                operand.storage,
-                packed_bytes(desc.dtype, n_blocks).filter(|_| is_whole)?,
-            )
-        } else {
-            let bytes = desc.elem_bytes(elems)?;
-            (DevicePtr(self.input(i).data), bytes as u64)
-        };
-        Some(Span { start, bytes })
     }
 
     /// Fault cell `i`.

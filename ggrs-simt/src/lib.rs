@@ -16,7 +16,6 @@ mod faults;
 mod kernel;
 mod kernels;
 mod library;
-mod lookahead;
 mod pack;
 mod params;
 mod peers;

@@ -7,7 +7,6 @@ macro_rules! sources {
 }
 
 sources! {
-    "ahead.cuh",
     "attention.cuh",
     "attention_combine.cu",
     "attention_decode.cu",

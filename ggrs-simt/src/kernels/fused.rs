@@ -4,16 +4,16 @@
 use bytemuck::{Pod, Zeroable};
 use ggrs_core::DType;
 use ggrs_core::ops::GluKind;
+use smallvec::SmallVec;
 
 use super::norm_q8::{self, NormQ8};
-use super::product::matvec::{self, lanes, unit_elems};
+use super::product::matvec::{self, lanes, min_lanes, rows_together, unit_elems};
 use super::product::params::int;
 use super::product::q8::Q8;
 use super::product::{Held, glu_number};
 use super::select::RouterParams;
 use crate::driver::DevicePtr;
 use crate::kernel::{Args, Launch, ModuleKey};
-use crate::lookahead::{Ahead, Span};
 use crate::params::{FaultCell, View};
 use crate::planes::Planes;
 
@@ -22,6 +22,8 @@ const EXPERTS: &str = "fused_experts";
 /// Matrices that one launch multiplies by the same activations.
 pub(crate) const MAX_MATRICES: usize = 4;
 const PRODUCT_THREADS: u32 = 256;
+/// Threads at most of a block that makes the one row for itself.
+const OF_ROW_THREADS: u32 = 768;
 const DOWN_THREADS: u32 = 128;
 /// Rows of gate and up that a block of [`experts_up`] has: a group of hidden activations.
 pub(crate) const UP_ROWS: u32 = 32;
@@ -37,8 +39,6 @@ pub(crate) struct Weights {
     pub(crate) m: u32,
     pub(crate) k: u32,
     pub(crate) dtype: DType,
-    /// Their memory, if they are a whole weight.
-    span: Option<Span>,
 }
 
 impl Weights {
@@ -55,7 +55,6 @@ impl Weights {
             m: m.unsigned_abs(),
             k: view.width(),
             dtype,
-            span: args.span(i),
         }
     }
 
@@ -90,7 +89,6 @@ struct Matrix {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 struct Joined {
-    ahead: Ahead,
     matrices: [Matrix; MAX_MATRICES],
     rows: NormQ8,
     n_matrices: i32,
@@ -98,16 +96,7 @@ struct Joined {
 }
 
 const _: () = assert!(size_of::<Matrix>() == 88);
-const _: () = assert!(size_of::<Joined>() == 480);
-
-/// `rows_together` of `fused_products.cu`: rows that the same threads have at once.
-const fn rows_together(dtype: DType, tokens: u32) -> u32 {
-    if tokens == 1 || unit_elems(dtype) > 32 {
-        1
-    } else {
-        2
-    }
-}
+const _: () = assert!(size_of::<Joined>() == 432);
 
 /// Up to [`MAX_MATRICES`] products with the same `n` rows, which are made here: by the blocks themselves where that is
 /// cheaper than a launch. Block formats multiply rows in 8 bits, scalars their norms in F32. No launch if there are no
@@ -122,12 +111,39 @@ pub(crate) fn joined(parts: &[Part], rows: NormQ8, n: u32, n_multiprocessors: u3
         _ => (4, "4"),
     };
     let n_units = parts.iter().map(|p| p.weights.n_units()).sum();
+    let lanes: SmallVec<[u32; MAX_MATRICES]> = parts
+        .iter()
+        .map(|part| {
+            let (dtype, k) = (part.weights.dtype, u64::from(part.weights.k));
+            lanes(dtype, k, n_units, n_multiprocessors, PRODUCT_THREADS)
+        })
+        .collect();
+    // Blocks of each matrix.
+    let blocks_of = |part: &Part, lanes: u32, threads: u32| {
+        let together = if tokens == 1 {
+            1
+        } else {
+            rows_together(part.weights.dtype)
+        };
+        part.weights.m.div_ceil(threads / lanes * together)
+    };
+    let blocks = |threads| {
+        let each = parts.iter().zip(&lanes);
+        each.map(|(part, lanes)| blocks_of(part, *lanes, threads))
+            .sum()
+    };
+    let wanted = parts.iter().zip(&lanes);
+    let wanted = wanted.map(|(part, lanes)| u64::from(part.weights.m) * u64::from(*lanes));
+    let unit = lanes.iter().copied().max().unwrap_or(1);
+    let shape = (wanted.sum(), unit, OF_ROW_THREADS);
+    let of_row = rows
+        .threads_of_each(shape, n_multiprocessors, blocks)
+        .filter(|_| n == 1);
+    let threads = of_row.unwrap_or(PRODUCT_THREADS);
     let mut matrices = [Matrix::default(); MAX_MATRICES];
-    let mut blocks = 0_u32;
-    for (matrix, part) in matrices.iter_mut().zip(parts) {
+    let mut first_block = 0_u32;
+    for ((matrix, part), lanes) in matrices.iter_mut().zip(parts).zip(&lanes) {
         let w = &part.weights;
-        let k = u64::from(w.k);
-        let lanes = lanes(w.dtype, k, n_units, n_multiprocessors, PRODUCT_THREADS);
         *matrix = Matrix {
             weights: w.planes,
             row_pitch: w.row_pitch,
@@ -136,13 +152,11 @@ pub(crate) fn joined(parts: &[Part], rows: NormQ8, n: u32, n_multiprocessors: u3
             m: w.m.cast_signed(),
             dtype: crate::params::dtype_number(w.dtype),
             lane_bits: lanes.trailing_zeros().cast_signed(),
-            first_block: blocks.cast_signed(),
+            first_block: first_block.cast_signed(),
         };
-        blocks +=
-            w.m.div_ceil(PRODUCT_THREADS / lanes * rows_together(w.dtype, tokens));
+        first_block += blocks_of(part, *lanes, threads);
     }
     let p = Joined {
-        ahead: Ahead::default(),
         matrices,
         rows,
         n_matrices: int(parts.len()),
@@ -150,13 +164,10 @@ pub(crate) fn joined(parts: &[Part], rows: NormQ8, n: u32, n_multiprocessors: u3
     };
     let launch = |kernel| {
         let module = ModuleKey::plain(PRODUCTS).with("TOKENS", name);
-        Launch::new(module, kernel, blocks, PRODUCT_THREADS, &p)
-            .deep(n.div_ceil(tokens), 1)
-            .reading(parts.iter().filter_map(|p| p.weights.span).collect())
+        Launch::new(module, kernel, first_block, threads, &p).deep(n.div_ceil(tokens), 1)
     };
-    if n == 1 && rows.is_made_by_each(blocks, n_multiprocessors) {
-        let launch = launch("joined_products_of_row").looking_ahead();
-        vec![launch.shared(rows.own_bytes())]
+    if of_row.is_some() {
+        vec![launch("joined_products_of_row").shared(rows.own_bytes())]
     } else {
         vec![rows.launch(n), launch("joined_products")]
     }
@@ -203,8 +214,6 @@ struct ExpertsUp {
     x: Q8,
     hidden: Q8,
     router: RouterParams,
-    down: Planes,
-    down_pitch: i64,
     x_per_token: i32,
     glu: i32,
     n_blocks: i32,
@@ -230,15 +239,15 @@ struct ExpertsDown {
 }
 
 const _: () = assert!(size_of::<Experts>() == 56);
-const _: () = assert!(size_of::<ExpertsUp>() == 424);
+const _: () = assert!(size_of::<ExpertsUp>() == 368);
 const _: () = assert!(size_of::<ExpertsDown>() == 192);
 
 /// `activation(gate product) * (up product)` of the experts of `n_tokens` tokens, left in 8 bits: `hidden` has a row for
 /// each pair of a token and one of its experts, and `x` has `x_per_token` rows for each token. Gate and up are banks of
 /// one block format in planes; their `m` is a multiple of [`UP_ROWS`]. Ids out of range are reported. With a `router`
-/// its choice is made in the same launch. `down` is the bank that multiplies `hidden`.
+/// its choice is made in the same launch.
 pub(crate) fn experts_up(
-    [gate, up, down]: [Weights; 3],
+    [gate, up]: [Weights; 2],
     glu: GluKind,
     (experts, router): (Experts, Option<RouterParams>),
     (x, x_per_token): (Q8, u32),
@@ -253,8 +262,6 @@ pub(crate) fn experts_up(
         x,
         hidden,
         router: router.unwrap_or(RouterParams::zeroed()),
-        down: down.planes,
-        down_pitch: down.expert_pitch,
         x_per_token: x_per_token.cast_signed(),
         glu: glu_number(glu),
         n_blocks: (gate.m / UP_ROWS).cast_signed(),
@@ -268,7 +275,9 @@ pub(crate) fn experts_up(
     // One block more to write the choice.
     let blocks = gate.m / UP_ROWS + u32::from(router.is_some());
     let launch = Launch::new(module, "experts_up", blocks, threads, &p);
-    launch.deep(n_tokens * experts.n_used.unsigned_abs(), 1)
+    launch
+        .shared(x.row_bytes())
+        .deep(n_tokens * experts.n_used.unsigned_abs(), 1)
 }
 
 /// The experts' second products, each times its factor, added up in the order of the choices. `hidden` is what
@@ -282,7 +291,9 @@ pub(crate) fn experts_down(
     (n_tokens, n_multiprocessors): (u32, u32),
 ) -> Launch {
     let units = u64::from(down.k) / unit_elems(down.dtype);
-    let lanes = (units / 8).next_power_of_two().clamp(8, 32) as u32;
+    let lanes = (units / 8)
+        .next_power_of_two()
+        .clamp(min_lanes(down.dtype), 32) as u32;
     let wanted = u64::from(n_multiprocessors) * 1024;
     let n_used = experts.n_used.unsigned_abs();
     let mut groups = 1;

@@ -31,8 +31,9 @@ pub(crate) const WIDTH_OF: usize = 32;
 pub(crate) const MAX_WIDTH: usize = 16384;
 const MAX_OWN_WIDTH: u32 = 8192;
 
-/// Blocks of a multiprocessor that may make the same row: more would read it for longer than a launch takes.
-const OWN_PER_MULTIPROCESSOR: u32 = 3;
+/// Threads of a block that makes a row: whole warps of either width, and not too few for the row.
+const WARPS_OF: u32 = 64;
+const MIN_OWN_THREADS: u32 = 256;
 
 impl NormQ8 {
     /// One row as it is, to be put in 8 bits.
@@ -51,11 +52,30 @@ impl NormQ8 {
         floats + width + width / 32 * 8
     }
 
-    /// Should each of so many blocks make the one row for itself, instead of a launch before theirs?
-    pub(crate) const fn is_made_by_each(&self, blocks: u32, n_multiprocessors: u32) -> bool {
-        let most = n_multiprocessors.saturating_mul(OWN_PER_MULTIPROCESSOR);
+    /// Threads of a block if each makes the one row for itself, instead of a launch before theirs: a block on each
+    /// multiprocessor, all at once. `blocks` says how many there are of so many threads, a multiple of `unit` and not more
+    /// than `most`, of which there are to be `wanted` in all. `None` if the blocks would be too many.
+    pub(crate) fn threads_of_each(
+        &self,
+        (wanted, unit, most): (u64, u32, u32),
+        n_multiprocessors: u32,
+        blocks: impl Fn(u32) -> u32,
+    ) -> Option<u32> {
         let width = self.width.unsigned_abs();
-        width <= MAX_OWN_WIDTH && width.is_multiple_of(WIDTH_OF as u32) && blocks <= most
+        if width > MAX_OWN_WIDTH || !width.is_multiple_of(WIDTH_OF as u32) {
+            return None;
+        }
+        let unit = unit.max(WARPS_OF);
+        let each = wanted.div_ceil(u64::from(n_multiprocessors.max(1)));
+        let least = u32::try_from(each).ok()?.max(MIN_OWN_THREADS);
+        let mut threads = least.checked_next_multiple_of(unit)?;
+        while threads <= most {
+            if blocks(threads) <= n_multiprocessors {
+                return Some(threads);
+            }
+            threads += unit;
+        }
+        None
     }
 
     /// The launch that makes `n_rows` rows.

@@ -161,9 +161,8 @@ impl Block {
         let cell = args.cells.last().copied().unwrap_or_default();
         let experts = Experts::new(&up.input(3), &self.held, cell);
         let [gate, up] = [0, 1].map(|i| Weights::of(up, i, self.up));
-        let weights = Weights::of(down, 0, self.down);
         all.push(experts_up(
-            [gate, up, weights],
+            [gate, up],
             self.glu,
             (experts, router),
             (q8, 1),
@@ -178,6 +177,7 @@ impl Block {
             ..factors
         };
         let out = DevicePtr(sum.output(0).data);
+        let weights = Weights::of(down, 0, self.down);
         let place = (n, self.n_multiprocessors);
         all.push(experts_down(weights, experts, hidden, &factors, out, place));
         all

@@ -8,7 +8,6 @@ use super::params::{AttentionParams, Sizes, Splits};
 use super::{combine, matrix_module};
 use crate::kernel::{Args, Choice, Launch, Request};
 use crate::kernels::qk_prep::QkPrep;
-use crate::lookahead::Ahead;
 
 /// Dtypes of keys and values that the kernels are built for.
 pub(super) const DTYPES: [DType; 3] = [DType::F16, DType::BF16, DType::Q8_0];
@@ -154,12 +153,11 @@ pub(super) fn matrix(
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct PreparedAttention {
-    ahead: Ahead,
     attention: AttentionParams,
     heads: QkPrep,
 }
 
-const _: () = assert!(size_of::<PreparedAttention>() == 1928);
+const _: () = assert!(size_of::<PreparedAttention>() == 1880);
 
 /// Blocks and splits of `attention_decode`.
 #[derive(Clone, Copy)]
@@ -218,11 +216,10 @@ impl Decode {
     /// The launch that makes the heads of its one token ready itself.
     pub(super) fn launch_with(&self, op: &Attention, args: &Args<'_>, heads: QkPrep) -> Launch {
         let p = PreparedAttention {
-            ahead: Ahead::default(),
             attention: self.params(op, args),
             heads,
         };
-        self.launch_of("attention_decode_heads", &p).looking_ahead()
+        self.launch_of("attention_decode_heads", &p)
     }
 
     fn params(&self, op: &Attention, args: &Args<'_>) -> AttentionParams {

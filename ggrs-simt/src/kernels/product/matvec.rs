@@ -15,10 +15,11 @@ use crate::planes::Planes;
 const FILE: &str = "matvec";
 const THREADS: u32 = 256;
 const THREADS_BY_ID: u32 = 128;
+/// At most, of a block that puts the one row of activations in 8 bits for itself.
+const OF_ROW_THREADS: u32 = 768;
+const GLU_OF_ROW_THREADS: u32 = 512;
 /// Threads that a multiprocessor should have before they get more than one unit of a row each.
 const THREADS_PER_MULTIPROCESSOR: u64 = 512;
-/// Formats whose blocks are read by eight lanes need as many.
-const MIN_LANES: u64 = 8;
 /// Blocks along y.
 const MAX_SHARES: u64 = 65535;
 
@@ -49,15 +50,24 @@ struct Matvec {
 
 const _: () = assert!(size_of::<Matvec>() == 248);
 
-/// Elements of a row that a lane reads at once: 16 bytes of quants.
+/// Elements of a row that a lane reads at once: 16 or 32 bytes of quants.
 pub(crate) const fn unit_elems(dtype: DType) -> u64 {
     match dtype {
         DType::F32 => 4,
         DType::F16 | DType::BF16 => 8,
-        DType::Q8_0 => 16,
-        DType::Q2_K | DType::Q3_K => 64,
+        DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K => 64,
         _ => 32,
     }
+}
+
+/// The fewest lanes that have a row together: those of a block.
+pub(crate) fn min_lanes(dtype: DType) -> u64 {
+    (dtype.block_elems() as u64 / unit_elems(dtype)).max(4)
+}
+
+/// `rows_together` of `matvec.cuh`: rows that the same threads have at once of several activations.
+pub(crate) const fn rows_together(dtype: DType) -> u32 {
+    if unit_elems(dtype) > 32 { 1 } else { 2 }
 }
 
 /// Units of all rows for which each multiprocessor has as many threads as it should.
@@ -78,7 +88,7 @@ pub(crate) fn lanes(
     let at_once = units_at_once(n_multiprocessors).max(1);
     let each = (n_units.saturating_add(at_once / 2) / at_once).clamp(1, 8);
     let lanes = (units / each).max(1).next_power_of_two();
-    lanes.clamp(MIN_LANES, u64::from(threads_of_block)) as u32
+    lanes.clamp(min_lanes(dtype), u64::from(threads_of_block)) as u32
 }
 
 /// A float operand's scalars as blocks of one element; a block format's planes.
@@ -264,24 +274,26 @@ fn launches(form: &Form, dtype: DType, n_multiprocessors: u32, args: &Args<'_>) 
         total: int(total),
         pad: 0,
     };
-    let variant = Variant::new(form, out.rows());
     let module = ModuleKey::plain(FILE).with("FORMAT", dtype.name());
-    let blocks = out.width().div_ceil(threads / lanes * variant.rows);
     let row = NormQ8::plain(x.data, x.width());
     let is_float = x.dtype == dtype_number(DType::F32) && x.data.is_multiple_of(16);
-    let is_one = dtype.is_block() && !by_id && out.rows() == 1 && is_float;
-    let is_made_here = is_one && row.is_made_by_each(blocks, n_multiprocessors);
-    if is_made_here {
-        p.row = x.data;
+    if dtype.is_block() && !by_id && out.rows() == 1 && is_float {
+        let (kernel, most) = match form.glu {
+            None => ("matvec_of_row", OF_ROW_THREADS),
+            Some(_) => ("matvec_glu_of_row", GLU_OF_ROW_THREADS),
+        };
+        let shape = (n_rows.saturating_mul(u64::from(lanes)), lanes, most);
+        let blocks = |threads: u32| out.width().div_ceil(threads / lanes);
+        if let Some(threads) = row.threads_of_each(shape, n_multiprocessors, blocks) {
+            p.row = x.data;
+            let launch = Launch::new(module, kernel, blocks(threads), threads, &p);
+            return vec![launch.shared(row.own_bytes())];
+        }
     }
-    let spans = (0..n_weights).filter_map(|i| args.span(i));
-    let spans = spans.filter(|_| !by_id).collect();
-    let product = Launch::new(module, variant.kernel, blocks, threads, &p)
-        .deep(variant.shares, 1)
-        .reading(spans);
-    if is_made_here {
-        vec![product.shared(row.own_bytes())]
-    } else if dtype.is_block() {
+    let variant = Variant::new(form, dtype, out.rows());
+    let blocks = out.width().div_ceil(threads / lanes * variant.rows);
+    let product = Launch::new(module, variant.kernel, blocks, threads, &p).deep(variant.shares, 1);
+    if dtype.is_block() {
         vec![q8::quantise(&x, q8), product]
     } else {
         vec![product]
@@ -298,15 +310,16 @@ struct Variant {
 }
 
 impl Variant {
-    fn new(form: &Form, rows_of_result: u64) -> Self {
+    fn new(form: &Form, dtype: DType, rows_of_result: u64) -> Self {
+        let together = rows_together(dtype);
         let all = rows_of_result.min(MAX_SHARES) as u32;
         let (kernel, rows, shares) = match (form.experts.is_some(), form.glu.is_some(), all) {
             (true, false, _) => ("matvec_by_id", 1, all),
             (true, true, _) => ("matvec_by_id_glu", 1, all),
             (false, false, 1) => ("matvec_1", 1, 1),
-            (false, false, 2) => ("matvec_2", 2, 1),
-            (false, false, 3 | 4) => ("matvec_4", 2, 1),
-            (false, false, _) => ("matvec_8", 2, all.div_ceil(8)),
+            (false, false, 2) => ("matvec_2", together, 1),
+            (false, false, 3 | 4) => ("matvec_4", together, 1),
+            (false, false, _) => ("matvec_8", together, all.div_ceil(8)),
             (false, true, 1) => ("matvec_glu_1", 1, 1),
             (false, true, 2) => ("matvec_glu_2", 1, 1),
             (false, true, _) => ("matvec_glu_4", 1, all.div_ceil(4)),

@@ -53,6 +53,12 @@ impl Q8 {
         Self::bytes(elems / k.max(1), k)
     }
 
+    /// Bytes of one row, its scales right behind its quants.
+    pub(crate) const fn row_bytes(&self) -> u32 {
+        let k = self.k.unsigned_abs();
+        k + k / GROUP as u32 * SCALE_BYTES as u32
+    }
+
     /// So many rows at `storage`, an address of an arena.
     pub(crate) fn at(storage: DevicePtr, rows: u64, k: u32) -> Self {
         Self {
