@@ -1,5 +1,6 @@
 // What the attention kernels share: the parameter block, who sees which keys, where keys lie, parts of the keys.
 
+#include "axes.cuh"
 #include "planes.cuh"
 
 enum Visibility { FULL, MASK, PAGED };
@@ -26,7 +27,7 @@ struct AttentionParams {
     float softcap;
     i32 visibility;
     // Cells of a page.
-    i32 block;
+    Divisor block;
     i32 n_slots;
     i32 n_pages;
     // 0 if there is none.
@@ -42,7 +43,7 @@ struct AttentionParams {
     // Tokens of a block of `attention_prefill` where it leaves blocks of many runs to `attention_decode`; else 0.
     i32 tile_tokens;
 };
-static_assert(sizeof(AttentionParams) == 608, "AttentionParams of attention.rs");
+static_assert(sizeof(AttentionParams) == 616, "AttentionParams of attention.rs");
 
 // The keys of a token: a range, through the pages of its slot if the cache has pages.
 struct Seen {
@@ -68,7 +69,7 @@ DEVICE Seen seen_by(const AttentionParams& p, i32 token) {
         report_fault(p.slot_fault, token, slot);
         return none;
     }
-    if (position < 0 || position >= (i64)p.n_pages * p.block) {
+    if (position < 0 || position >= (i64)p.n_pages * p.block.n) {
         report_fault(p.position_fault, token, position);
         return none;
     }
@@ -88,8 +89,9 @@ DEVICE bool is_mixed(i32 n_runs, i32 n_tokens) { return n_runs > 4 + n_tokens / 
 // The row of `k` and `v` where key `key` lies; -1 if the page is none.
 DEVICE i64 row_of_key(const AttentionParams& p, const Seen& seen, i32 key, i32 token) {
     if (seen.pages == nullptr) return key;
-    i32 page = seen.pages[(u32)key / (u32)p.block];
-    i64 cell = (i64)page * p.block + (u32)key % (u32)p.block;
+    u32 at = divide((u32)key, p.block);
+    i32 page = seen.pages[at];
+    i64 cell = (i64)page * p.block.n + ((u32)key - at * p.block.n);
     if (page >= 0 && cell < p.k.size[2]) return cell;
     report_fault(p.page_fault, token, page);
     return -1;

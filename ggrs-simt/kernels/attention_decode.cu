@@ -84,13 +84,14 @@ DEVICE void prefetch_turn(const Rows& keys, const Rows& values, i32 cells) {
 // is done with it but to ask for memory that is there.
 DEVICE void prefetch_guess(const AttentionParams& p, const Rows& keys, const Rows& values, i32 token, i32 split) {
     i32 slot = *(const volatile i32*)&p.slots[token], position = *(const volatile i32*)&p.positions[token];
-    if (slot < 0 || slot >= p.n_slots || position < 0 || position >= (i64)p.n_pages * p.block) return;
+    if (slot < 0 || slot >= p.n_slots || position < 0 || position >= (i64)p.n_pages * p.block.n) return;
     Walk walk = {seen_from(p, slot, position), token, split, 0};
     walk.n_used = splits_in_use(p, walk.seen.end - walk.seen.first);
     u32 key = turn_start(walk, 0) + WARP_ID / TEAM * STEP + LANE % STEP;
     if (split >= walk.n_used || key >= (u32)walk.seen.end) return;
-    i32 page = *(const volatile i32*)&walk.seen.pages[key / (u32)p.block];
-    i64 cell = (i64)page * p.block + key % (u32)p.block;
+    u32 at = divide(key, p.block);
+    i32 page = *(const volatile i32*)&walk.seen.pages[at];
+    i64 cell = (i64)page * p.block.n + (key - at * p.block.n);
     if (page >= 0 && cell < p.k.size[2]) prefetch_turn(keys, values, (i32)cell);
 }
 
@@ -226,8 +227,8 @@ DEVICE void prepare(const QkPrep& heads, const Unprepared& own, DecodeShared& sh
     }
 }
 
-// With `heads`, queries are made ready here.
-DEVICE void decode(const AttentionParams& p, const QkPrep* heads) {
+// With PREPARES, the one token's heads are made ready here; without, `heads` are not looked at.
+template <bool PREPARES> DEVICE void decode(const AttentionParams& p, const QkPrep* heads) {
     DYNAMIC_SHARED(memory);
     DecodeShared& shared = *(DecodeShared*)memory;
     i32 split = blockIdx.x, token = blockIdx.z;
@@ -238,10 +239,10 @@ DEVICE void decode(const AttentionParams& p, const QkPrep* heads) {
     i32 row = LANE / 4, pair = LANE % 4, team = WARP_ID / TEAM, first_elem = WARP_ID % TEAM * WIDTH;
     Rows keys = rows_of(p.k, p.key_planes, key_head, first_elem);
     Rows values = rows_of(p.v, p.value_planes, key_head, first_elem);
-    if (p.tile_tokens == 0) prefetch_guess(p, keys, values, token, split);
+    if (!PREPARES && p.tile_tokens == 0) prefetch_guess(p, keys, values, token, split);
     WAIT();
     TRIGGER();
-    if (p.tile_tokens > 0) {
+    if (!PREPARES && p.tile_tokens > 0) {
         i32 first = token / p.tile_tokens * p.tile_tokens, own = threadIdx.x;
         i32 n_own = p.q.size[2] - first < p.tile_tokens ? p.q.size[2] - first : p.tile_tokens;
         bool is_last = own < n_own && (own + 1 == n_own || ends_run(p, first + own));
@@ -250,14 +251,14 @@ DEVICE void decode(const AttentionParams& p, const QkPrep* heads) {
     // Asked for first, used last.
     float query[QUERY_TURNS][8];
 #pragma unroll
-    for (int i = 0; i < QUERY_TURNS && !heads; i++) {
+    for (int i = 0; i < QUERY_TURNS && !PREPARES; i++) {
         int at = i * THREADS + threadIdx.x, head = at / (HEAD / 8);
         i64 offset = token * p.q.stride[2] + (first_head + head) * p.q.stride[3] + at % (HEAD / 8) * 8;
         for (int e = 0; e < 8; e++) query[i][e] = 0.0f;
         if (at < QUERY_PARTS && head < n_heads) load_query_part(query[i], p, offset);
     }
     Unprepared unprepared = {};
-    if (heads) unprepared = load_unprepared(*heads, token, first_head, n_heads, key_head);
+    if constexpr (PREPARES) unprepared = load_unprepared(*heads, token, first_head, n_heads, key_head);
     Seen seen = seen_by(p, token);
     i32 n_used = splits_in_use(p, seen.end - seen.first);
     if (split >= n_used) return;
@@ -268,7 +269,7 @@ DEVICE void decode(const AttentionParams& p, const QkPrep* heads) {
     i32 turn = 0;
     u32 start = turn_start(walk, turn), end = seen.end;
     i32 cells = cell_of_turn(p, walk, start);
-    if (heads) {
+    if constexpr (PREPARES) {
         // The last key is the token's own; where there is none, the first split says so.
         i32 last = end - seen.first - 1;
         prepare(*heads, unprepared, shared, token, key_head, split == (last < 0 ? 0 : last / KEYS_AT_A_TIME % n_used));
@@ -278,7 +279,7 @@ DEVICE void decode(const AttentionParams& p, const QkPrep* heads) {
     load_values(v, values, cells);
     i32 next_cells = cell_of_turn(p, walk, turn_start(walk, 1));
     prefetch_turn(keys, values, next_cells);
-    if (!heads) {
+    if constexpr (!PREPARES) {
 #pragma unroll
         for (int i = 0; i < QUERY_TURNS; i++) {
             int at = i * THREADS + threadIdx.x;
@@ -418,13 +419,13 @@ DEVICE void decode(const AttentionParams& p, const QkPrep* heads) {
     }
 }
 
-KERNEL(attention_decode, AttentionParams, THREADS, HEAD > 64 ? 1 : 2) { decode(p, nullptr); }
+KERNEL(attention_decode, AttentionParams, THREADS, HEAD > 64 ? 1 : 2) { decode<false>(p, nullptr); }
 
 // `PreparedAttention` of attention/matrix.rs.
 struct PreparedAttention {
     AttentionParams attention;
     QkPrep heads;
 };
-static_assert(sizeof(PreparedAttention) == 1880, "PreparedAttention of attention/matrix.rs");
+static_assert(sizeof(PreparedAttention) == 1888, "PreparedAttention of attention/matrix.rs");
 
-KERNEL(attention_decode_heads, PreparedAttention, THREADS, 1) { decode(p.attention, &p.heads); }
+KERNEL(attention_decode_heads, PreparedAttention, THREADS, 1) { decode<true>(p.attention, &p.heads); }

@@ -56,10 +56,11 @@ static_assert(sizeof(ExpertsUp) == 368, "ExpertsUp of kernels/fused.rs");
 #define IS_SMALL (FORMAT == Q4_K || FORMAT == Q4_0 || FORMAT == Q4_1 || FORMAT == Q8_0)
 #define UP_THREADS (IS_SMALL ? 512 : 256)
 
-// A row in 8 bits, copied to shared memory.
+// A row in 8 bits, copied to shared memory and swizzled.
 DEVICE Q8 shared_row(u8* memory, const Q8& x, i64 row) {
     Q8 own = {(i8*)memory, (Q8Scale*)(memory + x.k), x.k, 0};
-    for (int i = threadIdx.x * 16; i < x.k; i += UP_THREADS * 16) *(Quad*)(own.quants + i) = load_quad(q8_quants(x, row) + i);
+    for (int i = threadIdx.x * 16; i < x.k; i += UP_THREADS * 16)
+        *(Quad*)(own.quants + q8_swizzled(i)) = load_quad(q8_quants(x, row) + i);
     for (int i = threadIdx.x; i < x.k / 32; i += UP_THREADS) own.scales[i] = q8_scales(x, row)[i];
     return own;
 }
@@ -98,7 +99,7 @@ KERNEL(experts_up, ExpertsUp, UP_THREADS, 2) {
             i64 block = expert * p.expert_pitch[r] + (i64)(blockIdx.x * 32 + row) * p.row_pitch[r];
             rows[r] = row_at<FORMAT>(p.weights[r], block);
         }
-        dot_rows<FORMAT, 2, 1, 1>(rows, lane, LANES, x, 0, 1, sum, [] {});
+        dot_rows<FORMAT, 2, 1, 1, true>(rows, lane, LANES, x, 0, 1, sum, [] {});
     }
     // Within a warp: no shared memory.
     sum_lanes<2, 1>(sum, LANES, hidden);
@@ -133,7 +134,7 @@ static_assert(sizeof(ExpertsDown) == 192, "ExpertsDown of kernels/fused.rs");
 #define DOWN_THREADS 128
 
 // Blocks along x share the rows, blocks along y are the tokens.
-KERNEL(experts_down, ExpertsDown, DOWN_THREADS, FORMAT == Q3_K || FORMAT == Q5_K ? 6 : 8) {
+KERNEL(experts_down, ExpertsDown, DOWN_THREADS, 4) {
     __shared__ float space[DOWN_THREADS / WARP];
     WAIT();
     TRIGGER();
@@ -151,8 +152,7 @@ KERNEL(experts_down, ExpertsDown, DOWN_THREADS, FORMAT == Q3_K || FORMAT == Q5_K
         Row rows[1] = {row_at<FORMAT>(p.weights, expert * p.expert_pitch + at * p.row_pitch)};
         float sum[1][1] = {{0.0f}};
         i64 x_row = (i64)token * p.experts.n_used + choice;
-        constexpr int MOST = unit_elems(FORMAT) > 32 || FORMAT == Q6_K ? 1 : 2;
-        dot_rows<FORMAT, 1, 1, MOST>(rows, lane, lanes, p.hidden, x_row, 1, sum, [] {});
+        dot_rows<FORMAT, 1, 1, 3, false>(rows, lane, lanes, p.hidden, x_row, 1, sum, [] {});
         total[0][0] = fmaf(factor, sum[0][0], total[0][0]);
     }
     sum_lanes<1, 1>(total, all, space);

@@ -7,13 +7,6 @@
 #define THREADS 256
 // Threads of a block that makes the one row for itself: as many as the launch says, so that few make it.
 #define OF_ROW_THREADS 768
-// With four activations older targets need a few registers more than two blocks leave.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 890
-#define BLOCKS_OF_4 1
-#else
-#define BLOCKS_OF_4 2
-#endif
-
 // `Matrix` of kernels/fused.rs: rows `row_pitch` blocks apart, `m` of them; results of a token, `out_pitch` from the
 // next one's; `1 << lane_bits` threads have a row together; blocks from `first_block` on are its own.
 struct Matrix {
@@ -60,7 +53,7 @@ template <bool MAKES> DEVICE void multiply(const Joined& p) {
         else WAIT();
     };
 #define MULTIPLY(FORMAT) \
-    multiply_rows<FORMAT, TOKENS == 1 ? 1 : rows_together(FORMAT), TOKENS, most_units(FORMAT)>( \
+    multiply_rows<FORMAT, TOKENS == 1 ? 1 : rows_together(FORMAT), TOKENS, most_units(FORMAT), MAKES && is_block(FORMAT)>( \
         a.weights, a.row_pitch, a.m, 1u << a.lane_bits, block, is_block(FORMAT) ? x : floats, token, p.n, a.out, \
         a.out_pitch, space, ready)
     switch (a.dtype) {
@@ -72,7 +65,7 @@ template <bool MAKES> DEVICE void multiply(const Joined& p) {
 #undef MULTIPLY
 }
 
-KERNEL(joined_products, Joined, THREADS, TOKENS == 1 ? 3 : TOKENS == 4 ? BLOCKS_OF_4 : 2) { multiply<false>(p); }
+KERNEL(joined_products, Joined, THREADS, TOKENS == 1 ? 3 : TOKENS == 2 ? 2 : 1) { multiply<false>(p); }
 #if TOKENS == 1
 KERNEL(joined_products_of_row, Joined, OF_ROW_THREADS, 1) { multiply<true>(p); }
 #endif

@@ -23,11 +23,15 @@ template <int FORMAT> struct Met {
     Quad q[unit_parts(FORMAT)];
     Q8Scale scale[unit_factors(FORMAT)];
 };
-template <int FORMAT> DEVICE Met<FORMAT> met_by(const i8* quants, const Q8Scale* scales) {
+// Those from element `at` of a row on.
+template <int FORMAT, bool IS_SWIZZLED> DEVICE Met<FORMAT> met_by(const i8* row, u32 at, const Q8Scale* scales) {
     constexpr int STEP = part_step(FORMAT);
     Met<FORMAT> x;
 #pragma unroll
-    for (int part = 0; part < unit_parts(FORMAT); part++) x.q[part] = load_quad(quants + part * STEP);
+    for (int part = 0; part < unit_parts(FORMAT); part++) {
+        u32 i = at + part * STEP;
+        x.q[part] = load_quad(row + (IS_SWIZZLED ? q8_swizzled(i) : i));
+    }
     if constexpr (unit_factors(FORMAT) == 2 && is_joined(FORMAT)) {
         Quad both = load_quad(scales);
         x.scale[0] = {__uint_as_float(both.x[0]), __uint_as_float(both.x[1])};
@@ -83,13 +87,15 @@ template <int N> struct Activations {
     const i8* quants;
     const Q8Scale* scales;
     const float* floats;
+    u32 start;
     u32 row_start[N];
 };
-template <int FORMAT, int N>
+template <int FORMAT, int N, bool IS_SWIZZLED>
 DEVICE Activations<N> activations_at(const Q8& x, i64 x_row, int n_rows, u32 lane) {
     Activations<N> at;
     u32 start = unit_start<FORMAT>(lane);
-    at.quants = q8_quants(x, x_row) + start;
+    at.start = IS_SWIZZLED ? start : 0;
+    at.quants = q8_quants(x, x_row) + (IS_SWIZZLED ? 0 : start);
     at.scales = q8_scales(x, x_row) + start / 32;
     at.floats = (const float*)x.quants + x_row * x.k + start;
 #pragma unroll
@@ -98,12 +104,12 @@ DEVICE Activations<N> activations_at(const Q8& x, i64 x_row, int n_rows, u32 lan
 }
 
 // Adds a unit of each row, `skip` elements on, to `sum`.
-template <int FORMAT, int ROWS, int N>
+template <int FORMAT, int ROWS, int N, bool IS_SWIZZLED>
 DEVICE void add_unit(const Unit (&unit)[ROWS], const Place& place, const Activations<N>& x, u32 skip,
                      float (&sum)[ROWS][N]) {
     if constexpr (is_block(FORMAT) && N == 1) {
         // One row's factors at a time: registers.
-        Met<FORMAT> met = met_by<FORMAT>(x.quants + skip, x.scales + skip / 32);
+        Met<FORMAT> met = met_by<FORMAT, IS_SWIZZLED>(x.quants, x.start + skip, x.scales + skip / 32);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) sum[r][0] = dot_unit<FORMAT>(factors_of<FORMAT>(unit[r], place), met, sum[r][0]);
     } else if constexpr (is_block(FORMAT)) {
@@ -113,7 +119,7 @@ DEVICE void add_unit(const Unit (&unit)[ROWS], const Place& place, const Activat
 #pragma unroll
         for (int t = 0; t < N; t++) {
             u32 at = x.row_start[t] + skip;
-            Met<FORMAT> met = met_by<FORMAT>(x.quants + at, x.scales + at / 32);
+            Met<FORMAT> met = met_by<FORMAT, false>(x.quants, x.start + at, x.scales + at / 32);
 #pragma unroll
             for (int r = 0; r < ROWS; r++) sum[r][t] = dot_unit<FORMAT>(f[r], met, sum[r][t]);
         }
@@ -147,8 +153,9 @@ DEVICE void load_batch(Unit (&units)[BATCH][ROWS], Row (&at)[ROWS], u32 u, u32 l
 
 // Adds to `sum[r][t]` the lane's share of the dot product of row `r` and activations `x_row + t`, of which there are
 // `n_rows`: those past the last are it. The first weights are asked for before `ready()`, which every thread of the
-// block calls once and behind which the activations may be read. MOST limits units in flight.
-template <int FORMAT, int ROWS, int N, int MOST, typename Ready>
+// block calls once and behind which the activations may be read; those are one row in shared memory if IS_SWIZZLED. MOST
+// limits units in flight.
+template <int FORMAT, int ROWS, int N, int MOST, bool IS_SWIZZLED, typename Ready>
 DEVICE void dot_rows(const Row (&rows)[ROWS], u32 lane, u32 lanes, const Q8& x, i64 x_row, int n_rows,
                      float (&sum)[ROWS][N], Ready ready) {
     constexpr int WANTED = ROWS * N > 1 ? 1 : units_in_flight(FORMAT);
@@ -161,18 +168,18 @@ DEVICE void dot_rows(const Row (&rows)[ROWS], u32 lane, u32 lanes, const Q8& x, 
     Unit units[BATCH][ROWS];
     load_batch<FORMAT>(units, at, lane, lanes, n_units);
     ready();
-    Activations<N> from = activations_at<FORMAT, N>(x, x_row, n_rows, lane);
+    Activations<N> from = activations_at<FORMAT, N, IS_SWIZZLED>(x, x_row, n_rows, lane);
     u32 skip = 0;
     for (u32 u = lane; u < n_units; u += BATCH * lanes) {
         if (u != lane) load_batch<FORMAT>(units, at, u, lanes, n_units);
         // Whole batches without a branch for each unit, so that all activations are under way at once.
         if (u + (BATCH - 1) * lanes < n_units) {
 #pragma unroll
-            for (int i = 0; i < BATCH; i++) add_unit<FORMAT, ROWS, N>(units[i], place, from, skip + i * step, sum);
+            for (int i = 0; i < BATCH; i++) add_unit<FORMAT, ROWS, N, IS_SWIZZLED>(units[i], place, from, skip + i * step, sum);
         } else {
 #pragma unroll
             for (int i = 0; i + 1 < BATCH; i++) {
-                if (u + i * lanes < n_units) add_unit<FORMAT, ROWS, N>(units[i], place, from, skip + i * step, sum);
+                if (u + i * lanes < n_units) add_unit<FORMAT, ROWS, N, IS_SWIZZLED>(units[i], place, from, skip + i * step, sum);
             }
         }
         skip += BATCH * step;
@@ -211,8 +218,8 @@ template <int ROWS, int N> DEVICE void sum_lanes(float (&sum)[ROWS][N], u32 lane
 
 // Rows of one matrix, those of block `block` of all that share it, times activations `token..` of `n`: `out` has a row
 // of `m` for each, `out_pitch` apart. `lanes` threads have ROWS rows together. `space` is shared memory for a value of
-// each warp, row and activation. MOST and `ready` as of `dot_rows`.
-template <int FORMAT, int ROWS, int N, int MOST, typename Ready>
+// each warp, row and activation. The last three parameters as of `dot_rows`.
+template <int FORMAT, int ROWS, int N, int MOST, bool IS_SWIZZLED, typename Ready>
 DEVICE void multiply_rows(const Planes& weights, i64 row_pitch, int m, u32 lanes, int block, const Q8& x, int token,
                           int n, float* out, i64 out_pitch, float* space, Ready ready) {
     u32 lane = threadIdx.x & (lanes - 1);
@@ -224,7 +231,7 @@ DEVICE void multiply_rows(const Planes& weights, i64 row_pitch, int m, u32 lanes
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
         for (int t = 0; t < N; t++) sum[r][t] = 0.0f;
-    dot_rows<FORMAT, ROWS, N, MOST>(rows, lane, lanes, x, token, n - token, sum, ready);
+    dot_rows<FORMAT, ROWS, N, MOST, IS_SWIZZLED>(rows, lane, lanes, x, token, n - token, sum, ready);
     sum_lanes<ROWS, N>(sum, lanes, space);
     if (lane != 0) return;
 #pragma unroll

@@ -21,7 +21,8 @@ struct __attribute__((aligned(16))) Row4 {
     float v[4];
 };
 
-// What a block keeps of a row in shared memory: the norm in F32, unless there is none, and in 8 bits, if it is asked for.
+// What a block keeps of a row in shared memory: the norm in F32, unless there is none, and in 8 bits, swizzled, if it is
+// asked for.
 struct OwnRow {
     float* floats;
     Q8 q8;
@@ -55,7 +56,7 @@ DEVICE void make_row(const NormQ8& p, i64 row, const OwnRow& own, bool keeps, fl
             }
             floats[i] = w;
         }
-        factor = rsqrtf(block_sum(squares, space) / (float)p.width + p.eps);
+        factor = rsqrtf(__fdividef(block_sum(squares, space), (float)p.width) + p.eps);
         from = floats;
     }
     // Two fours at once. Whole warps take part in the groups' maxima.
@@ -75,7 +76,7 @@ DEVICE void make_row(const NormQ8& p, i64 row, const OwnRow& own, bool keeps, fl
                 floats[i] = y[j];
                 if (keeps && p.normed) ((Row4*)(p.normed + row * p.width))[i] = y[j];
             }
-            if (own.q8.quants) q8_store4(own.q8, 0, 4 * i, y[j].v, is_there);
+            if (own.q8.quants) q8_store4<true>(own.q8, 0, 4 * i, y[j].v, is_there);
             if (keeps && p.q8.quants) q8_store4(p.q8, row, 4 * i, y[j].v, is_there);
         }
     }

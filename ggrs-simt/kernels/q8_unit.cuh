@@ -53,8 +53,9 @@ DEVICE constexpr int unit_factors(int format) { return is_joined(format) ? unit_
 // Units of a row in flight: as many as keep the memory busy without taking registers from other warps.
 DEVICE constexpr int units_in_flight(int format) {
     switch (format) {
-        case Q2_K: case Q3_K: case Q5_K: return 1;
-        case Q4_K: case Q6_K: case Q8_0: case IQ4_NL: case IQ4_XS: case MXFP4: return 2;
+        case Q2_K: case Q3_K: return 1;
+        case Q5_K: case Q8_0: case IQ4_NL: case IQ4_XS: case MXFP4: return 2;
+        case Q4_K: case Q6_K: return 3;
         default: return 4;
     }
 }

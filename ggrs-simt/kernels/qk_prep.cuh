@@ -50,7 +50,7 @@ template <int PAIRS> DEVICE Head<PAIRS> load_head(const float* x, const float* w
 }
 
 DEVICE float norm_factor(const QkPrep& p, float squares) {
-    return rsqrtf(warp_sum(squares) / (float)p.width + p.eps);
+    return rsqrtf(__fdividef(warp_sum(squares), (float)p.width) + p.eps);
 }
 // A pair `i` and `i + D/2`, turned: `store(i, value)` for both.
 template <typename Store> DEVICE void turn_pair(const QkPrep& p, i32 position, int i, float a, float b, Store store) {

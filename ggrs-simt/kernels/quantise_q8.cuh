@@ -20,6 +20,10 @@ struct Q8 {
 };
 static_assert(sizeof(Q8) == 24, "Q8 of product/q8.rs");
 
+// Of a row in shared memory, quants lie so that threads that are a unit of 32 or 64 apart do not meet in a bank: 16 bytes
+// within 128 change places, in another way for each of four 128.
+DEVICE u32 q8_swizzled(u32 i) { return i ^ (i >> 3 & 0x30) ^ (i >> 1 & 0x40); }
+
 DEVICE i8* q8_quants(const Q8& q, i64 row) { return q.quants + row * q.k; }
 DEVICE Q8Scale* q8_scales(const Q8& q, i64 row) { return q.scales + row * (q.k / 32); }
 
@@ -40,6 +44,7 @@ DEVICE int q8_quant(float x, float inverse) { return __float2int_rn(x * inverse)
 
 // Writes four elements `i..i + 4` of a row; `i` is a multiple of 4. The 8 lanes `8 * n..` of a warp must hold one group
 // in order, and all lanes of the warp must call it; what a lane with `writes` false holds is not stored.
+template <bool IS_SWIZZLED = false>
 DEVICE void q8_store4(const Q8& q, i64 row, int i, const float x[4], bool writes = true) {
     u32 bits = q8_bits(x[0]);
 #pragma unroll
@@ -54,7 +59,7 @@ DEVICE void q8_store4(const Q8& q, i64 row, int i, const float x[4], bool writes
 #pragma unroll
     for (int step = 4; step > 0; step /= 2) sum += __shfl_xor_sync(FULL_MASK, sum, step);
     if (!writes) return;
-    *(u32*)(q8_quants(q, row) + i) = packed;
+    *(u32*)(q8_quants(q, row) + (IS_SWIZZLED ? q8_swizzled(i) : i)) = packed;
     if (i % 32 == 0) q8_scales(q, row)[i / 32] = Q8Scale{d, d * (float)sum};
 }
 

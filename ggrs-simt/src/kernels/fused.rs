@@ -294,7 +294,7 @@ pub(crate) fn experts_down(
     let lanes = (units / 8)
         .next_power_of_two()
         .clamp(min_lanes(down.dtype), 32) as u32;
-    let wanted = u64::from(n_multiprocessors) * 1024;
+    let wanted = u64::from(n_multiprocessors) * 384;
     let n_used = experts.n_used.unsigned_abs();
     let mut groups = 1;
     let threads = |groups: u32| u64::from(n_tokens) * u64::from(down.m * lanes * groups);

@@ -1,7 +1,7 @@
 //! Op families: which kernel takes an op, and with which launches.
 
 pub(crate) mod attention;
-mod axes;
+pub(crate) mod axes;
 pub(crate) mod cache;
 pub(crate) mod collective;
 pub(crate) mod elementwise;

@@ -157,7 +157,7 @@ struct PreparedAttention {
     heads: QkPrep,
 }
 
-const _: () = assert!(size_of::<PreparedAttention>() == 1880);
+const _: () = assert!(size_of::<PreparedAttention>() == 1888);
 
 /// Blocks and splits of `attention_decode`.
 #[derive(Clone, Copy)]

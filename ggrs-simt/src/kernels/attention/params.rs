@@ -6,6 +6,7 @@ use ggrs_core::ops::{Attention, Visibility};
 
 use crate::driver::DevicePtr;
 use crate::kernel::{Args, Request};
+use crate::kernels::axes::Divisor;
 use crate::params::{FaultCell, View};
 use crate::planes::Planes;
 
@@ -31,7 +32,7 @@ pub(super) struct AttentionParams {
     scale: f32,
     softcap: f32,
     visibility: i32,
-    block: i32,
+    block: Divisor,
     n_slots: i32,
     n_pages: i32,
     window: i32,
@@ -42,7 +43,7 @@ pub(super) struct AttentionParams {
     tile_tokens: i32,
 }
 
-const _: () = assert!(size_of::<AttentionParams>() == 608);
+const _: () = assert!(size_of::<AttentionParams>() == 616);
 
 /// Sizes of the operands, of dense and paged ones alike.
 #[derive(Clone, Copy, Debug)]
@@ -172,7 +173,8 @@ impl AttentionParams {
                 p.positions = args.input(3).data;
                 p.slots = args.input(4).data;
                 p.table = table.data;
-                (p.n_slots, p.n_pages, p.block) = (n_slots, n_pages, number(block));
+                (p.n_slots, p.n_pages) = (n_slots, n_pages);
+                p.block = Divisor::new(block as u64);
                 p.window = window.map_or(0, number);
                 p.faults = [args.cell(0), args.cell(1), args.cell(2)];
             }
