@@ -17,10 +17,6 @@ struct NormQ8 {
 };
 static_assert(sizeof(NormQ8) == 72, "NormQ8 of kernels/norm_q8.rs");
 
-struct __attribute__((aligned(16))) Row4 {
-    float v[4];
-};
-
 // What a block keeps of a row in shared memory: the norm in F32, unless there is none, and in 8 bits, swizzled, if it is
 // asked for.
 struct OwnRow {
@@ -29,8 +25,7 @@ struct OwnRow {
 };
 // Of `memory`, for a row of `width` elements; as `OwnRow::bytes` of kernels/norm_q8.rs.
 DEVICE OwnRow own_row(u8* memory, const NormQ8& p) {
-    u8* quants = memory + (p.weight ? p.width * 4 : 0);
-    return {(float*)memory, {(i8*)quants, (Q8Scale*)(quants + p.width), p.width, 0}};
+    return {(float*)memory, q8_shared(memory + (p.weight ? p.width * 4 : 0), 1, 0, p.width)};
 }
 
 // Makes row `row` in `own`; what others read of it is written by whoever `keeps` it. The width is a multiple of 32. Every

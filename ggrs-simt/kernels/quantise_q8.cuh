@@ -7,6 +7,10 @@
 
 #include "prelude.cuh"
 
+struct __attribute__((aligned(16))) Row4 {
+    float v[4];
+};
+
 struct __attribute__((aligned(8))) Q8Scale {
     float d, sum;
 };
@@ -23,6 +27,13 @@ static_assert(sizeof(Q8) == 24, "Q8 of product/q8.rs");
 // Of a row in shared memory, quants lie so that threads that are a unit of 32 or 64 apart do not meet in a bank: 16 bytes
 // within 128 change places, in another way for each of four 128.
 DEVICE u32 q8_swizzled(u32 i) { return i ^ (i >> 3 & 0x30) ^ (i >> 1 & 0x40); }
+// Bytes of its quants: whole 128.
+DEVICE i32 q8_padded(i32 k) { return (k + 127) & ~127; }
+// Row `row` of `n` in shared memory: quants of all, then scales of all. As `Q8::shared_bytes` of product/q8.rs.
+DEVICE Q8 q8_shared(u8* memory, i32 n, i32 row, i32 k) {
+    u8* scales = memory + n * q8_padded(k);
+    return {(i8*)memory + row * q8_padded(k), (Q8Scale*)scales + row * (k / 32), k, 0};
+}
 
 DEVICE i8* q8_quants(const Q8& q, i64 row) { return q.quants + row * q.k; }
 DEVICE Q8Scale* q8_scales(const Q8& q, i64 row) { return q.scales + row * (q.k / 32); }

@@ -149,31 +149,11 @@ template <typename Experts> DEVICE void route_token(const RouterParams& p, i64 r
     if (is_bad) report_fault(p.fault, row, 0);
 }
 
-// For a block that finds a token's experts itself: of so many at most, and not more than it has threads.
-#define MAX_FOUND 256
-struct __attribute__((aligned(16))) FoundShared {
-    u32 ranks[MAX_FOUND];
-    i32 found;
-};
-
-// The expert that `choice` others go before: a thread for each expert counts.
-DEVICE i32 find_expert(const RouterParams& p, i64 row, int choice, FoundShared& shared) {
-    const float* logits = (const float*)p.logits.data + row_offset(p.logits, row);
-    int n = p.logits.size[4], own = threadIdx.x;
-    u32 mine = 0;
-    // No float has rank 0: what there is not goes before nothing.
-    if (own < MAX_FOUND) shared.ranks[own] = mine = own < n ? rank_of(logits[own]) : 0;
-    __syncthreads();
-    if (own < n) {
-        int before = 0;
-#pragma unroll 8
-        for (int i = 0; i < n; i += 4) {
-            uint4 others = *(const uint4*)&shared.ranks[i];
-            before += (others.x > mine || (others.x == mine && i < own)) + (others.y > mine || (others.y == mine && i + 1 < own)) +
-                      (others.z > mine || (others.z == mine && i + 2 < own)) + (others.w > mine || (others.w == mine && i + 3 < own));
-        }
-        if (before == choice) shared.found = own;
-    }
-    __syncthreads();
-    return shared.found;
+// The expert that `choice` others go before, by one warp.
+template <typename Experts> DEVICE int choose_expert(const RouterParams& p, i64 row, int choice) {
+    Experts experts((const float*)p.logits.data + row_offset(p.logits, row), p.logits.size[4]);
+    float logit;
+    int id;
+    for (int j = 0; j <= choice; j++) experts.take(logit, id);
+    return id;
 }

@@ -6,6 +6,7 @@ use ggrs_core::DType;
 use ggrs_core::ops::GluKind;
 use smallvec::SmallVec;
 
+use super::axes::Divisor;
 use super::norm_q8::{self, NormQ8};
 use super::product::matvec::{self, lanes, min_lanes, rows_together, unit_elems};
 use super::product::params::int;
@@ -24,9 +25,14 @@ pub(crate) const MAX_MATRICES: usize = 4;
 const PRODUCT_THREADS: u32 = 256;
 /// Threads at most of a block that makes the one row for itself.
 const OF_ROW_THREADS: u32 = 768;
-const DOWN_THREADS: u32 = 128;
-/// Rows of gate and up that a block of [`experts_up`] has: a group of hidden activations.
-pub(crate) const UP_ROWS: u32 = 32;
+/// Threads at most of one of its rows.
+const OF_ROW_LANES: u32 = 512;
+/// Threads of `experts_up`, and its rows of gate and up.
+const UP_THREADS: u32 = 256;
+const UP_ROWS: u32 = 16;
+/// Threads at most of `experts_down`, and those that have a row: lanes of a warp, of either width.
+const DOWN_THREADS: u32 = 512;
+const DOWN_ROW_THREADS: u32 = 32;
 
 /// A matrix of weights, or a bank of them, of block formats in planes or of scalars in rows of multiples of 16 bytes.
 #[derive(Clone, Copy, Debug)]
@@ -111,35 +117,33 @@ pub(crate) fn joined(parts: &[Part], rows: NormQ8, n: u32, n_multiprocessors: u3
         _ => (4, "4"),
     };
     let n_units = parts.iter().map(|p| p.weights.n_units()).sum();
-    let lanes: SmallVec<[u32; MAX_MATRICES]> = parts
-        .iter()
-        .map(|part| {
-            let (dtype, k) = (part.weights.dtype, u64::from(part.weights.k));
-            lanes(dtype, k, n_units, n_multiprocessors, PRODUCT_THREADS)
-        })
-        .collect();
-    // Blocks of each matrix.
+    // Threads of a row of each matrix, as many at most.
+    let lanes_of = |most: u32| -> SmallVec<[u32; MAX_MATRICES]> {
+        let of = |w: &Weights| lanes(w.dtype, u64::from(w.k), n_units, n_multiprocessors, most);
+        parts.iter().map(|part| of(&part.weights)).collect()
+    };
+    // Blocks of a matrix.
     let blocks_of = |part: &Part, lanes: u32, threads: u32| {
-        let together = if tokens == 1 {
-            1
-        } else {
-            rows_together(part.weights.dtype)
-        };
+        let dtype = part.weights.dtype;
+        let together = if tokens == 1 { 1 } else { rows_together(dtype) };
         part.weights.m.div_ceil(threads / lanes * together)
     };
-    let blocks = |threads| {
-        let each = parts.iter().zip(&lanes);
-        each.map(|(part, lanes)| blocks_of(part, *lanes, threads))
-            .sum()
-    };
-    let wanted = parts.iter().zip(&lanes);
-    let wanted = wanted.map(|(part, lanes)| u64::from(part.weights.m) * u64::from(*lanes));
-    let unit = lanes.iter().copied().max().unwrap_or(1);
+    let many = lanes_of(OF_ROW_LANES);
+    let each = || parts.iter().zip(&many);
+    let wanted = each().map(|(part, lanes)| u64::from(part.weights.m) * u64::from(*lanes));
+    let unit = many.iter().copied().max().unwrap_or(1);
     let shape = (wanted.sum(), unit, OF_ROW_THREADS);
+    let blocks = |threads| {
+        let of_each = each().map(|(part, lanes)| blocks_of(part, *lanes, threads));
+        of_each.sum()
+    };
     let of_row = rows
         .threads_of_each(shape, n_multiprocessors, blocks)
         .filter(|_| n == 1);
-    let threads = of_row.unwrap_or(PRODUCT_THREADS);
+    let (threads, lanes) = match of_row {
+        Some(threads) => (threads, many),
+        None => (PRODUCT_THREADS, lanes_of(PRODUCT_THREADS)),
+    };
     let mut matrices = [Matrix::default(); MAX_MATRICES];
     let mut first_block = 0_u32;
     for ((matrix, part), lanes) in matrices.iter_mut().zip(parts).zip(&lanes) {
@@ -212,12 +216,12 @@ struct ExpertsUp {
     expert_pitch: [i64; 2],
     experts: Experts,
     x: Q8,
-    hidden: Q8,
+    hidden: u64,
     router: RouterParams,
+    m: i32,
     x_per_token: i32,
     glu: i32,
     n_blocks: i32,
-    pad: i32,
 }
 
 #[repr(C)]
@@ -227,65 +231,67 @@ struct ExpertsDown {
     row_pitch: i64,
     expert_pitch: i64,
     experts: Experts,
-    hidden: Q8,
+    hidden: u64,
     factors: u64,
     factor_token_pitch: i64,
     factor_choice_pitch: i64,
     out: u64,
+    k: Divisor,
     m: i32,
     lane_bits: i32,
     expert_bits: i32,
-    pad: i32,
 }
 
 const _: () = assert!(size_of::<Experts>() == 56);
-const _: () = assert!(size_of::<ExpertsUp>() == 368);
-const _: () = assert!(size_of::<ExpertsDown>() == 192);
+const _: () = assert!(size_of::<ExpertsUp>() == 352);
+const _: () = assert!(size_of::<ExpertsDown>() == 184);
 
-/// `activation(gate product) * (up product)` of the experts of `n_tokens` tokens, left in 8 bits: `hidden` has a row for
-/// each pair of a token and one of its experts, and `x` has `x_per_token` rows for each token. Gate and up are banks of
-/// one block format in planes; their `m` is a multiple of [`UP_ROWS`]. Ids out of range are reported. With a `router`
-/// its choice is made in the same launch.
+/// `activation(gate product) * (up product)` of the experts of `n_tokens` tokens: `hidden` is F32 `[tokens, n_used, m]`,
+/// and `x` has `x_per_token` rows for each token. Gate and up are banks of one block format in planes. Ids out of range
+/// are reported. With a `router` its choice is made in the same launch.
 pub(crate) fn experts_up(
     [gate, up]: [Weights; 2],
     glu: GluKind,
     (experts, router): (Experts, Option<RouterParams>),
     (x, x_per_token): (Q8, u32),
-    hidden: Q8,
+    hidden: DevicePtr,
     n_tokens: u32,
 ) -> Launch {
+    let n_blocks = gate.m.div_ceil(UP_ROWS);
     let p = ExpertsUp {
         weights: [gate.planes, up.planes],
         row_pitch: [gate.row_pitch, up.row_pitch],
         expert_pitch: [gate.expert_pitch, up.expert_pitch],
         experts,
         x,
-        hidden,
+        hidden: hidden.0,
         router: router.unwrap_or(RouterParams::zeroed()),
+        m: gate.m.cast_signed(),
         x_per_token: x_per_token.cast_signed(),
         glu: glu_number(glu),
-        n_blocks: (gate.m / UP_ROWS).cast_signed(),
-        pad: 0,
-    };
-    let threads = match gate.dtype {
-        DType::Q4_K | DType::Q4_0 | DType::Q4_1 | DType::Q8_0 => 512,
-        _ => 256,
+        n_blocks: n_blocks.cast_signed(),
     };
     let module = ModuleKey::plain(EXPERTS).with("FORMAT", gate.dtype.name());
     // One block more to write the choice.
-    let blocks = gate.m / UP_ROWS + u32::from(router.is_some());
-    let launch = Launch::new(module, "experts_up", blocks, threads, &p);
-    launch
-        .shared(x.row_bytes())
-        .deep(n_tokens * experts.n_used.unsigned_abs(), 1)
+    let blocks = n_blocks + u32::from(router.is_some());
+    let pairs = n_tokens * experts.n_used.unsigned_abs();
+    Launch::new(module, "experts_up", blocks, UP_THREADS, &p)
+        .shared(Q8::shared_bytes(1, gate.k))
+        .deep(pairs, 1)
+}
+
+/// Shared memory of [`experts_down`].
+pub(crate) const fn experts_down_bytes(n_used: u32, k: u32) -> u32 {
+    Q8::shared_bytes(n_used, k)
 }
 
 /// The experts' second products, each times its factor, added up in the order of the choices. `hidden` is what
-/// [`experts_up`] wrote, `factors` F32 `[tokens, n_used]`, `out` F32 `[tokens, m]` without gaps. Ids out of range count as experts that are not here.
+/// [`experts_up`] wrote, `factors` F32 `[tokens, n_used]`, `out` F32 `[tokens, m]` without gaps. Ids out of range count
+/// as experts that are not here.
 pub(crate) fn experts_down(
     down: Weights,
     experts: Experts,
-    hidden: Q8,
+    hidden: DevicePtr,
     factors: &View,
     out: DevicePtr,
     (n_tokens, n_multiprocessors): (u32, u32),
@@ -293,33 +299,34 @@ pub(crate) fn experts_down(
     let units = u64::from(down.k) / unit_elems(down.dtype);
     let lanes = (units / 8)
         .next_power_of_two()
-        .clamp(min_lanes(down.dtype), 32) as u32;
-    let wanted = u64::from(n_multiprocessors) * 384;
+        .clamp(min_lanes(down.dtype), u64::from(DOWN_ROW_THREADS)) as u32;
     let n_used = experts.n_used.unsigned_abs();
-    let mut groups = 1;
-    let threads = |groups: u32| u64::from(n_tokens) * u64::from(down.m * lanes * groups);
-    while groups < n_used && lanes * groups < DOWN_THREADS && threads(groups) < wanted {
-        groups *= 2;
-    }
+    let groups = (DOWN_ROW_THREADS / lanes).min(n_used.next_power_of_two());
+    // A block on each multiprocessor, of whole warps.
+    let rows = (down.m * n_tokens).div_ceil(n_multiprocessors.max(1));
+    let threads = (rows * lanes * groups).next_multiple_of(64);
+    let threads = threads.clamp(128, DOWN_THREADS);
     let [.., factor_token_pitch, factor_choice_pitch] = factors.stride;
     let p = ExpertsDown {
         weights: down.planes,
         row_pitch: down.row_pitch,
         expert_pitch: down.expert_pitch,
         experts,
-        hidden,
+        hidden: hidden.0,
         factors: factors.data,
         factor_token_pitch,
         factor_choice_pitch,
         out: out.0,
+        k: Divisor::new(u64::from(down.k)),
         m: down.m.cast_signed(),
         lane_bits: lanes.trailing_zeros().cast_signed(),
         expert_bits: groups.trailing_zeros().cast_signed(),
-        pad: 0,
     };
     let module = ModuleKey::plain(EXPERTS).with("FORMAT", down.dtype.name());
-    let blocks = down.m.div_ceil(DOWN_THREADS / (lanes * groups));
-    Launch::new(module, "experts_down", blocks, DOWN_THREADS, &p).deep(n_tokens, 1)
+    let blocks = down.m.div_ceil(threads / (lanes * groups));
+    Launch::new(module, "experts_down", blocks, threads, &p)
+        .shared(experts_down_bytes(n_used, down.k))
+        .deep(n_tokens, 1)
 }
 
 /// Modules for each number of activations, and for each block format.

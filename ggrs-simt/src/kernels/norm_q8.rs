@@ -49,7 +49,7 @@ impl NormQ8 {
     pub(crate) const fn own_bytes(&self) -> u32 {
         let width = self.width.unsigned_abs();
         let floats = if self.weight == 0 { 0 } else { 4 * width };
-        floats + width + width / 32 * 8
+        floats + Q8::shared_bytes(1, width)
     }
 
     /// Threads of a block if each makes the one row for itself, instead of a launch before theirs: a block on each

@@ -10,10 +10,12 @@ use super::norm_products::{NormStep, part, product_of};
 use super::{Stage, StageArgs, Walk};
 use crate::driver::DevicePtr;
 use crate::kernel::{Args, Choice, FaultKind, Launch};
-use crate::kernels::fused::{Experts, UP_ROWS, Weights, experts_down, experts_up, joined};
+use crate::kernels::fused::{
+    Experts, Weights, experts_down, experts_down_bytes, experts_up, joined,
+};
 use crate::kernels::product::Held;
 use crate::kernels::product::matvec::unit_elems;
-use crate::kernels::product::q8::Q8;
+use crate::kernels::product::q8::GROUP;
 use crate::kernels::select::RouterParams;
 
 /// What the stage needs to know of its steps.
@@ -71,10 +73,11 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
     let whole = |k: usize, format| (k as u64).is_multiple_of(unit_elems(format));
     let fits = gate_format == up_format
         && up.window == down.window
-        && n_ff.is_multiple_of(UP_ROWS as usize)
         && down_k == n_ff
+        && has_room(walk, route.n_used, n_ff)
         && whole(n_embd, up_format)
         && whole(n_ff, down_format)
+        && n_ff.is_multiple_of(GROUP as usize)
         && walk.sizes(up_at, 2).get(1) == Some(&1)
         && n_out > 0;
     if !(kinds && chained && inner && fits) {
@@ -96,12 +99,21 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
     Some(block.stage(steps, (route_at, up_at), up.window))
 }
 
+/// Is there shared memory for a token's hidden activations?
+fn has_room(walk: &Walk<'_>, n_used: usize, n_ff: usize) -> bool {
+    let sizes = u32::try_from(n_used).ok().zip(u32::try_from(n_ff).ok());
+    sizes.is_some_and(|(n_used, n_ff)| {
+        n_used.checked_mul(2 * n_ff).is_some()
+            && experts_down_bytes(n_used, n_ff) <= walk.facts.shared_bytes
+    })
+}
+
 impl Block {
-    /// Bytes of the norm's rows, then of the hidden activations, in 8 bits.
+    /// Bytes of the norm's rows in 8 bits, then of the hidden activations.
     fn scratch(&self) -> [u64; 2] {
         let pairs = (self.norm.n_tokens * self.n_used) as u64;
         let rows = self.norm.q8_bytes().next_multiple_of(256);
-        [rows, Q8::bytes(pairs, self.n_ff as u64)]
+        [rows, pairs * 4 * self.n_ff as u64]
     }
 
     fn stage(
@@ -145,8 +157,7 @@ impl Block {
         let n = self.norm.n_tokens as u32;
         let [rows, _] = self.scratch();
         let q8 = self.norm.q8(args.scratch);
-        let pairs = u64::from(n) * self.n_used as u64;
-        let hidden = Q8::at(args.scratch.plus(rows), pairs, self.n_ff as u32);
+        let hidden = args.scratch.plus(rows);
         let route = Args {
             cells: args.cells,
             ..*route

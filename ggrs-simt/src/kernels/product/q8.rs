@@ -53,10 +53,9 @@ impl Q8 {
         Self::bytes(elems / k.max(1), k)
     }
 
-    /// Bytes of one row, its scales right behind its quants.
-    pub(crate) const fn row_bytes(&self) -> u32 {
-        let k = self.k.unsigned_abs();
-        k + k / GROUP as u32 * SCALE_BYTES as u32
+    /// Bytes of `n` rows of `k` elements in shared memory: `q8_shared` of `quantise_q8.cuh`.
+    pub(crate) const fn shared_bytes(n: u32, k: u32) -> u32 {
+        n * (k.next_multiple_of(128) + k / GROUP as u32 * SCALE_BYTES as u32)
     }
 
     /// So many rows at `storage`, an address of an arena.
