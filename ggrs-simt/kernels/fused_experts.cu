@@ -43,20 +43,19 @@ struct ExpertsUp {
     Experts experts;
     Q8 x;
     float* hidden;
-    // With logits, the choice is made here too: every block makes it for itself, and one more for each token writes it.
+    // With logits, the choice is made here too: every block makes it for itself, and those behind the last pair write it.
     RouterParams router;
     i32 m;
     i32 x_per_token;
     i32 glu;
-    i32 n_blocks;
+    i32 n_pairs;
 };
 static_assert(sizeof(ExpertsUp) == 352, "ExpertsUp of kernels/fused.rs");
 
-#define UP_THREADS 256
-#define UP_LANES 16
+// Few threads with much on its way each: blocks are one on each multiprocessor.
+#define UP_THREADS 384
+#define UP_LANES 8
 #define UP_ROWS (UP_THREADS / UP_LANES)
-// Formats whose kernel has registers for three blocks.
-#define IS_SMALL (FORMAT == Q4_K || FORMAT == Q4_0 || FORMAT == Q4_1 || FORMAT == Q8_0 || FORMAT == IQ4_NL)
 
 // A row in 8 bits, copied to shared memory.
 DEVICE Q8 shared_row(u8* memory, const Q8& x, i64 row) {
@@ -68,7 +67,7 @@ DEVICE Q8 shared_row(u8* memory, const Q8& x, i64 row) {
 }
 
 // Blocks along x share the rows of gate and up, blocks along y are the pairs of a token and one of its experts.
-KERNEL(experts_up, ExpertsUp, UP_THREADS, IS_SMALL ? 3 : 2) {
+KERNEL(experts_up, ExpertsUp, UP_THREADS, 1) {
     DYNAMIC_SHARED(memory);
     __shared__ i32 chosen;
     WAIT();
@@ -76,13 +75,14 @@ KERNEL(experts_up, ExpertsUp, UP_THREADS, IS_SMALL ? 3 : 2) {
     bool routes = p.router.logits.data;
     // Experts that a warp has in four registers of each lane.
     bool are_few = p.router.logits.size[4] <= 4 * WARP;
-    int pair = blockIdx.y, token = pair / p.experts.n_used, choice = pair % p.experts.n_used;
-    if ((int)blockIdx.x == p.n_blocks) {
-        if (choice > 0 || WARP_ID > 0) return;
-        if (are_few) route_token<Held<4>>(p.router, token);
-        else route_token<Held<8>>(p.router, token);
+    int pair = blockIdx.y;
+    if (pair >= p.n_pairs) {
+        if (blockIdx.x > 0 || WARP_ID > 0) return;
+        if (are_few) route_token<Held<4>>(p.router, pair - p.n_pairs);
+        else route_token<Held<8>>(p.router, pair - p.n_pairs);
         return;
     }
+    int token = pair / p.experts.n_used, choice = pair % p.experts.n_used;
     if (WARP_ID == 0) {
         i32 place;
         if (routes) {
@@ -106,7 +106,7 @@ KERNEL(experts_up, ExpertsUp, UP_THREADS, IS_SMALL ? 3 : 2) {
         Row rows[2];
 #pragma unroll
         for (int r = 0; r < 2; r++) rows[r] = row_at<FORMAT>(p.weights[r], expert * p.expert_pitch[r] + at * p.row_pitch[r]);
-        dot_rows<FORMAT, 2, 1, 1, true>(rows, lane, UP_LANES, x, 0, 1, sum, [] {});
+        dot_rows<FORMAT, 2, 1, 4, true>(rows, lane, UP_LANES, x, 0, 1, sum, [] {});
     }
     // Within a warp: no shared memory.
     sum_lanes<2, 1>(sum, UP_LANES, nullptr);
@@ -145,12 +145,21 @@ KERNEL(experts_down, ExpertsDown, DOWN_THREADS, 1) {
     auto make_rows = [&] {
         const Row4* from = (const Row4*)(p.hidden + (i64)token * n_used * k);
         int n = n_used * k / 4;
-        for (int i = threadIdx.x; i - LANE < n; i += blockDim.x) {
-            bool is_there = i < n;
-            Row4 y = {};
-            if (is_there) y = from[i];
-            int row = divide(4 * i, p.k);
-            q8_store4<true>(q8_shared(memory, n_used, row, k), 0, 4 * i - row * k, y.v, is_there);
+        // Four at once.
+        for (int first = threadIdx.x; first - LANE < n; first += 4 * blockDim.x) {
+            Row4 y[4];
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                int i = first + j * blockDim.x;
+                y[j] = from[i < n ? i : n - 1];
+            }
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                int i = first + j * blockDim.x;
+                if (i - LANE >= n) break;
+                int row = divide(4 * i, p.k);
+                q8_store4<true>(q8_shared(memory, n_used, row, k), 0, 4 * i - row * k, y[j].v, i < n);
+            }
         }
         __syncthreads();
     };

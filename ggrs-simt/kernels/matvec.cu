@@ -73,7 +73,7 @@ template <bool GLU, int ROWS, int N, bool MAKES> DEVICE void dense(const Matvec&
         if constexpr (MAKES) make_row(made, 0, own, false, nullptr);
         else WAIT();
     };
-    constexpr int MOST = FORMAT == Q5_K ? 1 : FORMAT == Q4_K || FORMAT == Q6_K ? 2 : 4;
+    constexpr int MOST = ROWS > 1 || FORMAT == Q5_K ? 1 : FORMAT == Q4_K || FORMAT == Q6_K ? 2 : 4;
     dot_rows<FORMAT, ROWS, N, MOST, MAKES>(rows, lane, lanes, x, token, p.n - token, sum, ready);
     sum_lanes<ROWS, N>(sum, lanes, space);
     if (lane != 0) return;
@@ -111,7 +111,7 @@ template <bool GLU> DEVICE void by_id(const Matvec& p) {
             rows[r] = row_at<FORMAT>(p.weights[r], block);
         }
         i64 x_row = (i64)token * p.x_per_token + (choice < p.x_per_token ? choice : p.x_per_token - 1);
-        dot_rows<FORMAT, ROWS, 1, (unit_elems(FORMAT) > 32 ? 1 : 2), false>(rows, lane, lanes, p.x, x_row, 1, sum, [] {});
+        dot_rows<FORMAT, ROWS, 1, (ROWS > 1 || unit_elems(FORMAT) > 32 ? 1 : 2), false>(rows, lane, lanes, p.x, x_row, 1, sum, [] {});
     }
     sum_lanes<ROWS, 1>(sum, lanes, space);
     if (lane == 0 && is_inside) p.out[(i64)pair * p.m + row] = joined<GLU>(p, sum[0][0], sum[ROWS - 1][0]);

@@ -158,7 +158,7 @@ DEVICE void load_batch(Unit (&units)[BATCH][ROWS], Row (&at)[ROWS], u32 u, u32 l
 template <int FORMAT, int ROWS, int N, int MOST, bool IS_SWIZZLED, typename Ready>
 DEVICE void dot_rows(const Row (&rows)[ROWS], u32 lane, u32 lanes, const Q8& x, i64 x_row, int n_rows,
                      float (&sum)[ROWS][N], Ready ready) {
-    constexpr int WANTED = ROWS * N > 1 ? 1 : units_in_flight(FORMAT);
+    constexpr int WANTED = N > 1 ? 1 : units_in_flight(FORMAT);
     constexpr int BATCH = WANTED < MOST ? WANTED : MOST;
     u32 n_units = (u32)x.k / unit_elems(FORMAT), step = lanes * unit_elems(FORMAT);
     Place place = place_of<FORMAT>(lane);

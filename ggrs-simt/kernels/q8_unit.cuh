@@ -55,7 +55,7 @@ DEVICE constexpr int units_in_flight(int format) {
     switch (format) {
         case Q2_K: case Q3_K: return 1;
         case Q5_K: case Q8_0: case IQ4_NL: case IQ4_XS: case MXFP4: return 2;
-        case Q4_K: case Q6_K: return 3;
+        case Q6_K: return 3;
         default: return 4;
     }
 }

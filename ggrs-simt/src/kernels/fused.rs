@@ -28,8 +28,8 @@ const OF_ROW_THREADS: u32 = 768;
 /// Threads at most of one of its rows.
 const OF_ROW_LANES: u32 = 512;
 /// Threads of `experts_up`, and its rows of gate and up.
-const UP_THREADS: u32 = 256;
-const UP_ROWS: u32 = 16;
+const UP_THREADS: u32 = 384;
+const UP_ROWS: u32 = 48;
 /// Threads at most of `experts_down`, and those that have a row: lanes of a warp, of either width.
 const DOWN_THREADS: u32 = 512;
 const DOWN_ROW_THREADS: u32 = 32;
@@ -221,7 +221,7 @@ struct ExpertsUp {
     m: i32,
     x_per_token: i32,
     glu: i32,
-    n_blocks: i32,
+    n_pairs: i32,
 }
 
 #[repr(C)]
@@ -257,7 +257,7 @@ pub(crate) fn experts_up(
     hidden: DevicePtr,
     n_tokens: u32,
 ) -> Launch {
-    let n_blocks = gate.m.div_ceil(UP_ROWS);
+    let n_pairs = n_tokens * experts.n_used.unsigned_abs();
     let p = ExpertsUp {
         weights: [gate.planes, up.planes],
         row_pitch: [gate.row_pitch, up.row_pitch],
@@ -269,15 +269,15 @@ pub(crate) fn experts_up(
         m: gate.m.cast_signed(),
         x_per_token: x_per_token.cast_signed(),
         glu: glu_number(glu),
-        n_blocks: n_blocks.cast_signed(),
+        n_pairs: n_pairs.cast_signed(),
     };
     let module = ModuleKey::plain(EXPERTS).with("FORMAT", gate.dtype.name());
-    // One block more to write the choice.
-    let blocks = n_blocks + u32::from(router.is_some());
-    let pairs = n_tokens * experts.n_used.unsigned_abs();
+    let blocks = gate.m.div_ceil(UP_ROWS);
+    // Those behind the pairs write the choice.
+    let writers = if router.is_some() { n_tokens } else { 0 };
     Launch::new(module, "experts_up", blocks, UP_THREADS, &p)
         .shared(Q8::shared_bytes(1, gate.k))
-        .deep(pairs, 1)
+        .deep(n_pairs + writers, 1)
 }
 
 /// Shared memory of [`experts_down`].
