@@ -52,10 +52,11 @@ struct ExpertsUp {
 };
 static_assert(sizeof(ExpertsUp) == 352, "ExpertsUp of kernels/fused.rs");
 
-// Few threads with much on its way each: blocks are one on each multiprocessor.
-#define UP_THREADS 384
-#define UP_LANES 8
+#define UP_THREADS 256
+#define UP_LANES 16
 #define UP_ROWS (UP_THREADS / UP_LANES)
+// Formats whose kernel has registers for three blocks.
+#define IS_SMALL (FORMAT == Q4_K || FORMAT == Q4_0 || FORMAT == Q4_1 || FORMAT == Q8_0 || FORMAT == IQ4_NL)
 
 // A row in 8 bits, copied to shared memory.
 DEVICE Q8 shared_row(u8* memory, const Q8& x, i64 row) {
@@ -67,7 +68,7 @@ DEVICE Q8 shared_row(u8* memory, const Q8& x, i64 row) {
 }
 
 // Blocks along x share the rows of gate and up, blocks along y are the pairs of a token and one of its experts.
-KERNEL(experts_up, ExpertsUp, UP_THREADS, 1) {
+KERNEL(experts_up, ExpertsUp, UP_THREADS, IS_SMALL ? 3 : 2) {
     DYNAMIC_SHARED(memory);
     __shared__ i32 chosen;
     WAIT();
@@ -106,7 +107,7 @@ KERNEL(experts_up, ExpertsUp, UP_THREADS, 1) {
         Row rows[2];
 #pragma unroll
         for (int r = 0; r < 2; r++) rows[r] = row_at<FORMAT>(p.weights[r], expert * p.expert_pitch[r] + at * p.row_pitch[r]);
-        dot_rows<FORMAT, 2, 1, 4, true>(rows, lane, UP_LANES, x, 0, 1, sum, [] {});
+        dot_rows<FORMAT, 2, 1, 1, true>(rows, lane, UP_LANES, x, 0, 1, sum, [] {});
     }
     // Within a warp: no shared memory.
     sum_lanes<2, 1>(sum, UP_LANES, nullptr);

@@ -12,7 +12,7 @@ struct PeerReduce {
 };
 static_assert(sizeof(PeerReduce) == 120, "PeerReduce of collective.rs");
 
-#define MARKED_PER_BLOCK 1024
+#define MARKED_PER_BLOCK 256
 
 // Small sums: every element travels with a mark, so that one message is one store and no fence.
 KERNEL(all_reduce_marked, PeerReduce, 256, 1) {

@@ -17,7 +17,7 @@ const PART: usize = 4 << 20;
 const SMALL: usize = 1 << 20;
 
 /// More threads than this do not make a bus faster.
-const MAX_LANES: usize = 8;
+const MAX_LANES: usize = 16;
 
 /// Pinned memory and a stream of one thread.
 struct Lane {

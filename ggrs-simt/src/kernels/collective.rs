@@ -56,7 +56,7 @@ const _: () = assert!(size_of::<PeerGather>() == 264);
 
 const COPY_THREADS: u32 = 256;
 const MARKED_THREADS: u32 = 256;
-const MARKED_PER_BLOCK: u64 = 1024;
+const MARKED_PER_BLOCK: u64 = 256;
 const STAGED_THREADS: u32 = 512;
 
 /// A copy, an exchange with peers, or a refusal.
@@ -114,6 +114,9 @@ fn reduce(link: &Link, group: PeerGroup, request: &Request<'_>) -> Choice {
         ("all_reduce/peers marked", reason.into())
     } else if request.is_exact() {
         let reason = format!("large, exact: {staged}");
+        ("all_reduce/peers staged", reason.into())
+    } else if n < request.facts.library_elems {
+        let reason = format!("large, but not enough for {library}: {staged}");
         ("all_reduce/peers staged", reason.into())
     } else {
         match link.sums() {

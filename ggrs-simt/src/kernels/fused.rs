@@ -28,8 +28,8 @@ const OF_ROW_THREADS: u32 = 768;
 /// Threads at most of one of its rows.
 const OF_ROW_LANES: u32 = 512;
 /// Threads of `experts_up`, and its rows of gate and up.
-const UP_THREADS: u32 = 384;
-const UP_ROWS: u32 = 48;
+const UP_THREADS: u32 = 256;
+const UP_ROWS: u32 = 16;
 /// Threads at most of `experts_down`, and those that have a row: lanes of a warp, of either width.
 const DOWN_THREADS: u32 = 512;
 const DOWN_ROW_THREADS: u32 = 32;
