@@ -36,9 +36,6 @@ pub(crate) fn device(api: &Api, ordinal: usize) -> Result<c_int, DriverError> {
     Ok(device)
 }
 
-/// From here on NCCL was faster than our own kernel on two H100 (docs/measurements/cuda.md).
-const NCCL_ELEMS: u64 = 4 << 20;
-
 /// The facts of a device.
 pub(crate) fn facts(api: &Api, device: c_int, driver: Version) -> Result<Facts, DriverError> {
     let attribute = |attribute: Attribute| -> Result<u32, DriverError> {
@@ -52,7 +49,6 @@ pub(crate) fn facts(api: &Api, device: c_int, driver: Version) -> Result<Facts, 
         attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
         attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
     );
-    let is_simulated = hardware.starts_with(SIMULATOR);
     let mut memory_bytes = 0;
     // SAFETY: the device is the driver's; the place outlives the call.
     unsafe { api.cuDeviceTotalMem_v2(&raw mut memory_bytes, device) }?;
@@ -69,8 +65,7 @@ pub(crate) fn facts(api: &Api, device: c_int, driver: Version) -> Result<Facts, 
         bandwidth: bandwidth(clock_khz, bus_bits),
         has_matrix_units: capability >= (8, 0),
         has_overlap: capability >= (9, 0) && driver >= OVERLAP_DRIVER,
-        library_elems: if is_simulated { 0 } else { NCCL_ELEMS },
-        is_simulated,
+        is_simulated: hardware.starts_with(SIMULATOR),
         hardware,
     })
 }

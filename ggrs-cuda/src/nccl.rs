@@ -14,12 +14,12 @@ use crate::table::functions;
 /// The variable that names a folder with NCCL's library, or one into which its wheel was installed.
 pub const FOLDER_VARIABLE: &str = "GGRS_NCCL_DIR";
 
-/// The variable by which a user turns NCCL off.
+/// The variable by which a user asks for NCCL.
 pub const SWITCH_VARIABLE: &str = "GGRS_NCCL";
 
-/// What turns it off, and how it is told.
-const OFF: &str = "off";
-const SETTING: &str = "GGRS_NCCL=off";
+/// What turns it on, and how it is told.
+const ON: &str = "on";
+const SETTING: &str = "GGRS_NCCL=on";
 
 /// What the library is called.
 const NAMES: &[&str] = if cfg!(windows) {
@@ -100,7 +100,7 @@ enum Place {
     System,
     /// In this folder.
     Folder(PathBuf),
-    /// Nowhere: the user wants none.
+    /// Nowhere: the user did not ask for it.
     Off,
 }
 
@@ -118,15 +118,20 @@ impl Nccl {
         }
     }
 
-    /// The one in the folder that `GGRS_NCCL_DIR` names; without it, where the system looks; none with `GGRS_NCCL=off`.
+    /// None, unless `GGRS_NCCL=on` asks for [`Self::find`].
     pub fn from_env() -> Self {
         let switch = std::env::var(SWITCH_VARIABLE).unwrap_or_default();
-        if switch.eq_ignore_ascii_case(OFF) {
-            return Self::off();
+        if switch.eq_ignore_ascii_case(ON) {
+            return Self::find();
         }
         if !switch.is_empty() {
-            tracing::warn!(switch, "{SWITCH_VARIABLE} knows nothing but \"{OFF}\"");
+            tracing::warn!(switch, "{SWITCH_VARIABLE} knows nothing but \"{ON}\"");
         }
+        Self::off()
+    }
+
+    /// The one in the folder that `GGRS_NCCL_DIR` names; without it, where the system looks.
+    pub fn find() -> Self {
         match std::env::var_os(FOLDER_VARIABLE).filter(|f| !f.is_empty()) {
             Some(folder) => Self::in_folder(folder),
             None => Self::at(Place::System),

@@ -53,17 +53,29 @@ KERNEL(all_reduce_marked, PeerReduce, 256, 1) {
 struct __attribute__((aligned(16))) Four {
     float v[4];
 };
+// Four elements on their way: as they are, or in BF16.
+struct __attribute__((aligned(8))) FourHalves {
+    u16 v[4];
+};
+DEVICE void pack(Four& to, const Four& f) { to = f; }
+DEVICE void pack(FourHalves& to, const Four& f) {
+    for (int j = 0; j < 4; j++) to.v[j] = f32_to_bf16(f.v[j]);
+}
+DEVICE Four unpack(const Four& f) { return f; }
+DEVICE Four unpack(const FourHalves& f) {
+    return {{bf16_to_f32(f.v[0]), bf16_to_f32(f.v[1]), bf16_to_f32(f.v[2]), bf16_to_f32(f.v[3])}};
+}
 
 // Large sums, in pieces of a stage: each member lays its operand out, adds up its own share of all operands, and lays
-// the sum out at everybody's.
-KERNEL(all_reduce_staged, PeerReduce, 512, 1) {
+// the sum out at everybody's. All members have the sum as it was on its way.
+template <typename Message> DEVICE void all_reduce(const PeerReduce& p) {
     WAIT();
     TRIGGER();
     const PeerGroup& g = p.group;
     u8* own = g.mailbox[g.rank];
     u32 count = peer_staged_count(own)[blockIdx.x];
     // Elements of a piece: whole shares of fours.
-    i64 share = g.stage_bytes / 16 / g.n_members;
+    i64 share = g.stage_bytes / (i64)sizeof(Message) / g.n_members;
     bool in_time = true;
     for (i64 from = 0; from < p.n && in_time; from += share * 4 * g.n_members) {
         i64 n = p.n - from < share * 4 * g.n_members ? p.n - from : share * 4 * g.n_members;
@@ -75,10 +87,10 @@ KERNEL(all_reduce_staged, PeerReduce, 512, 1) {
             else for (int j = 0; four * 4 + j < n && j < 4; j++) f.v[j] = at[four * 4 + j];
             return f;
         };
-        Four* stage = (Four*)peer_stage(own, g, 0);
+        Message* stage = (Message*)peer_stage(own, g, 0);
         for (int m = 0; m < g.n_members; m++) {
             if (m == g.rank) continue;
-            for (i64 i = first; i < part; i += step) stage[m * part + i] = load(p.x + from, m * part + i);
+            for (i64 i = first; i < part; i += step) pack(stage[m * part + i], load(p.x + from, m * part + i));
         }
         count++;
         peer_tell(g, false, count);
@@ -86,18 +98,21 @@ KERNEL(all_reduce_staged, PeerReduce, 512, 1) {
         for (i64 i = first; i < part; i += step) {
             Four mine = load(p.x + from, g.rank * part + i), sum = {};
             for (int m = 0; m < g.n_members; m++) {
-                Four f = m == g.rank ? mine : ((const Four*)peer_stage(g.mailbox[m], g, 0))[g.rank * part + i];
+                Four f = mine;
+                if (m != g.rank) f = unpack(((const Message*)peer_stage(g.mailbox[m], g, 0))[g.rank * part + i]);
                 for (int j = 0; j < 4; j++) sum.v[j] = m == 0 ? f.v[j] : sum.v[j] + f.v[j];
             }
-            for (int m = 0; m < g.n_members; m++) ((Four*)peer_stage(g.mailbox[m], g, 1))[g.rank * part + i] = sum;
+            Message message;
+            pack(message, sum);
+            for (int m = 0; m < g.n_members; m++) ((Message*)peer_stage(g.mailbox[m], g, 1))[g.rank * part + i] = message;
         }
         peer_tell(g, true, count);
         in_time = peer_await(g, true, count) && in_time;
-        const Four* sums = (const Four*)peer_stage(own, g, 1);
+        const Message* sums = (const Message*)peer_stage(own, g, 1);
         for (int m = 0; m < g.n_members; m++) {
             for (i64 i = first; i < part; i += step) {
                 i64 four = m * part + i;
-                Four f = sums[four];
+                Four f = unpack(sums[four]);
                 if (four * 4 + 4 <= n) *(Four*)(p.out + from + four * 4) = f;
                 else for (int j = 0; four * 4 + j < n && j < 4; j++) p.out[from + four * 4 + j] = f.v[j];
             }
@@ -107,6 +122,9 @@ KERNEL(all_reduce_staged, PeerReduce, 512, 1) {
     __syncthreads();
     if (threadIdx.x == 0) peer_staged_count(own)[blockIdx.x] = count;
 }
+
+KERNEL(all_reduce_staged, PeerReduce, 512, 1) { all_reduce<Four>(p); }
+KERNEL(all_reduce_bf16, PeerReduce, 512, 1) { all_reduce<FourHalves>(p); }
 
 // `PeerGather` of collective.rs: parts joined along an axis; `outer` axes before it, `inner` elements behind it.
 struct PeerGather {

@@ -37,10 +37,10 @@ pub enum NoCommunicators {
     /// The driver uses no such library.
     #[error("the driver uses none")]
     Unused,
-    /// The user wants none.
-    #[error("{setting} turns it off")]
+    /// The user did not ask for it.
+    #[error("{setting} asks for it")]
     Off {
-        /// What said so.
+        /// What would.
         setting: &'static str,
     },
     /// There is no library.

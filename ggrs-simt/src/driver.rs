@@ -92,8 +92,6 @@ pub struct Facts {
     pub has_matrix_units: bool,
     /// Can a kernel start while the one before it ends (programmatic dependent launch)?
     pub has_overlap: bool,
-    /// Elements from which a sum over members is faster by the platform's library of collectives.
-    pub library_elems: u64,
     /// Code for tests: kernels run on the host's processor.
     pub is_simulated: bool,
 }

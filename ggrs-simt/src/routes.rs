@@ -126,7 +126,6 @@ mod tests {
             bandwidth: None,
             has_matrix_units: false,
             has_overlap: false,
-            library_elems: 0,
             is_simulated: true,
         };
         choose(&Request {

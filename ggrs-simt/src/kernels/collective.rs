@@ -109,15 +109,20 @@ fn reduce(link: &Link, group: PeerGroup, request: &Request<'_>) -> Choice {
     let n = request.input(0).shape.elems().unwrap_or(0) as u64;
     let library = request.facts.platform.collectives();
     let staged = "each member adds up its share, sums in member order";
-    let (name, reason): (_, Cow<'static, str>) = if n <= MARKED {
+    let (name, kernel, reason): (_, _, Cow<'static, str>) = if n <= MARKED {
         let reason = "small: every element travels with a mark, sums in member order";
-        ("all_reduce/peers marked", reason.into())
+        (
+            "all_reduce/peers marked",
+            "all_reduce_marked",
+            reason.into(),
+        )
     } else if request.is_exact() {
         let reason = format!("large, exact: {staged}");
-        ("all_reduce/peers staged", reason.into())
-    } else if n < request.facts.library_elems {
-        let reason = format!("large, but not enough for {library}: {staged}");
-        ("all_reduce/peers staged", reason.into())
+        (
+            "all_reduce/peers staged",
+            "all_reduce_staged",
+            reason.into(),
+        )
     } else {
         match link.sums() {
             Ok(_) => {
@@ -130,8 +135,8 @@ fn reduce(link: &Link, group: PeerGroup, request: &Request<'_>) -> Choice {
                 });
             }
             Err(why) => {
-                let reason = format!("large: {staged}; no {library}: {why}");
-                ("all_reduce/peers staged", reason.into())
+                let reason = format!("large: {staged}, BF16 on the way; no {library}: {why}");
+                ("all_reduce/peers bf16", "all_reduce_bf16", reason.into())
             }
         }
     };
@@ -148,12 +153,12 @@ fn reduce(link: &Link, group: PeerGroup, request: &Request<'_>) -> Choice {
             late: args.cell(0),
         };
         let module = ModuleKey::plain("peer");
-        vec![if n <= MARKED {
-            let blocks = n.div_ceil(MARKED_PER_BLOCK) as u32;
-            Launch::new(module, "all_reduce_marked", blocks, MARKED_THREADS, &params)
+        let (blocks, threads) = if n <= MARKED {
+            (n.div_ceil(MARKED_PER_BLOCK) as u32, MARKED_THREADS)
         } else {
-            Launch::new(module, "all_reduce_staged", most, STAGED_THREADS, &params)
-        }]
+            (most, STAGED_THREADS)
+        };
+        vec![Launch::new(module, kernel, blocks, threads, &params)]
     });
     choice.fault(FaultKind::PeerLate)
 }
