@@ -129,10 +129,10 @@ fn sums(members: usize, n: usize) -> Result<Graph, GraphError> {
     graph.seal()
 }
 
-/// What a member gives.
+/// What a member gives: whole numbers so small that neither they nor their sums lose anything in BF16.
 fn values(member: usize, n: usize) -> Vec<f32> {
     let drawn = RandomInputs::new(member as u64).normals(&[n.min(DRAWN)], 1.0);
-    let drawn = drawn.data.iter().map(|x| *x as f32);
+    let drawn = drawn.data.iter().map(|x| (4.0 * x).round() as f32);
     drawn.cycle().take(n).collect()
 }
 
