@@ -3,9 +3,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::thread::ScopedJoinHandle;
 
 use ggrs_core::DeviceError;
+use rayon::ThreadPool;
+use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 
 use crate::context::Context;
 use crate::driver::{DevicePtr, Driver, DriverError, DriverFailure, Event, Pinned, Stream};
@@ -29,6 +30,8 @@ struct Lane {
 pub(crate) struct Bulk {
     driver: Arc<dyn Driver>,
     lanes: Vec<Lane>,
+    /// A thread for each lane.
+    threads: ThreadPool,
     /// What the device's own stream had done when the upload began.
     before: Event,
 }
@@ -41,12 +44,16 @@ unsafe impl Sync for Lane {}
 impl Bulk {
     fn new(driver: &Arc<dyn Driver>) -> Result<Self, DriverError> {
         let n = std::thread::available_parallelism().map_or(1, usize::from);
+        let n = n.clamp(1, MAX_LANES);
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(n);
+        let threads = threads.thread_name(|i| format!("upload {i}"));
         let mut bulk = Self {
             driver: Arc::clone(driver),
             lanes: Vec::new(),
+            threads: threads.build().map_err(|e| no_threads(&e))?,
             before: driver.create_event()?,
         };
-        for _ in 0..n.clamp(1, MAX_LANES) {
+        for _ in 0..n {
             let stream = driver.create_stream()?;
             match driver.alloc_pinned(PART) {
                 Ok(pinned) => bulk.lanes.push(Lane { pinned, stream }),
@@ -64,7 +71,6 @@ impl Bulk {
         let driver = &*self.driver;
         driver.record(self.before, main)?;
         let next = AtomicUsize::new(0);
-        let n_parts = data.len().div_ceil(PART);
         let work = |lane: &Lane| -> Result<(), DriverError> {
             driver.wait_event(lane.stream, self.before)?;
             loop {
@@ -82,21 +88,17 @@ impl Bulk {
                 }
             }
         };
-        std::thread::scope(|scope| {
-            let lanes = self.lanes.iter().take(n_parts);
-            let threads: Vec<_> = lanes.map(|lane| scope.spawn(|| work(lane))).collect();
-            let join = |t: ScopedJoinHandle<'_, _>| t.join().unwrap_or_else(|_| Err(panicked()));
-            threads.into_iter().map(join).fold(Ok(()), Result::and)
-        })
+        self.threads
+            .install(|| self.lanes.par_iter().try_for_each(work))
     }
 }
 
-/// What an upload says if one of its threads did not come to an end.
-fn panicked() -> DriverError {
+/// What an upload says if the system gives it no threads.
+fn no_threads(cause: &rayon::ThreadPoolBuildError) -> DriverError {
     DriverError {
         call: "upload",
         code: 0,
-        name: "a thread panicked".to_owned(),
+        name: format!("no threads: {cause}"),
         failure: DriverFailure::Other,
     }
 }

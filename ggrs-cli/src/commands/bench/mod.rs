@@ -100,7 +100,6 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
         let facts = ModelFacts::read(&file);
         let (model, took) = load_timed(file, args.device.open()?, &args.device, console)?;
         let loading = Loading::new(&model, took, args.bus)?;
-        console.note(loading);
         for test in args.tests() {
             let Measured { samples, profile } = args.measure(&model, test, console)?;
             reporter.row(Row::new(&facts, loading, test, samples), console)?;
@@ -108,6 +107,7 @@ pub(crate) fn run(args: Args, console: &mut Console) -> Result<(), CliError> {
                 profile::print(test, &device, &times, console);
             }
         }
+        console.note(loading);
     }
     reporter.finish(console)
 }
