@@ -352,7 +352,7 @@ impl RouterParams {
         }
     }
 
-    /// Can every block that needs a token's experts find them itself? Those of one warp's registers, and `MAX_FOUND`.
+    /// Can every block that needs a token's experts choose them for itself? A warp of 32 holds so many.
     pub(crate) const fn is_made_by_each(n_experts: usize) -> bool {
         n_experts <= 256
     }
