@@ -6,7 +6,7 @@
 
 #define THREADS 256
 // Threads of a block that makes the one row for itself: as many as the launch says, so that few make it.
-#define OF_ROW_THREADS 768
+#define OF_ROW_THREADS 640
 // `Matrix` of kernels/fused.rs: rows `row_pitch` blocks apart, `m` of them; results of a token, `out_pitch` from the
 // next one's; `1 << lane_bits` threads have a row together; blocks from `first_block` on are its own.
 struct Matrix {
@@ -49,7 +49,7 @@ template <bool MAKES> DEVICE void multiply(const Joined& p) {
     Q8 x = MAKES ? own.q8 : p.rows.q8;
     Q8 floats = {(i8*)(MAKES ? own.floats : p.rows.normed), nullptr, p.rows.width, 0};
     auto ready = [&] {
-        if constexpr (MAKES) make_row(p.rows, 0, own, blockIdx.x == 0, norm_space);
+        if constexpr (MAKES) make_row<1>(p.rows, 0, own, blockIdx.x == 0, norm_space);
         else WAIT();
     };
 #define MULTIPLY(FORMAT) \

@@ -70,7 +70,7 @@ template <bool GLU, int ROWS, int N, bool MAKES> DEVICE void dense(const Matvec&
     OwnRow own = own_row(memory, made);
     Q8 x = MAKES ? own.q8 : p.x;
     auto ready = [&] {
-        if constexpr (MAKES) make_row(made, 0, own, false, nullptr);
+        if constexpr (MAKES) make_row<2>(made, 0, own, false, nullptr);
         else WAIT();
     };
     constexpr int MOST = ROWS > 1 || FORMAT == Q5_K ? 1 : FORMAT == Q4_K || FORMAT == Q6_K ? 2 : 4;

@@ -7,5 +7,5 @@ KERNEL(norm_q8, NormQ8, 1024, 1) {
     DYNAMIC_SHARED(memory);
     __shared__ float space[32];
     TRIGGER();
-    make_row(p, blockIdx.x, {(float*)memory, {}}, true, space);
+    make_row<1>(p, blockIdx.x, {(float*)memory, {}}, true, space);
 }

@@ -29,7 +29,8 @@ DEVICE OwnRow own_row(u8* memory, const NormQ8& p) {
 }
 
 // Makes row `row` in `own`; what others read of it is written by whoever `keeps` it. The width is a multiple of 32. Every
-// thread of the block calls it; `space` is shared memory for 32 values.
+// thread of the block calls it; `space` is shared memory for 32 values. A thread puts so many fours AT_ONCE in 8 bits.
+template <int AT_ONCE>
 DEVICE void make_row(const NormQ8& p, i64 row, const OwnRow& own, bool keeps, float* space) {
     Row4* floats = (Row4*)own.floats;
     const Row4* from = (const Row4*)(p.x + row * p.width);
@@ -54,15 +55,15 @@ DEVICE void make_row(const NormQ8& p, i64 row, const OwnRow& own, bool keeps, fl
         factor = rsqrtf(__fdividef(block_sum(squares, space), (float)p.width) + p.eps);
         from = floats;
     }
-    // Two fours at once. Whole warps take part in the groups' maxima.
-    for (int first = threadIdx.x; first - LANE < n; first += 2 * step) {
-        Row4 y[2] = {};
+    // Whole warps take part in the groups' maxima.
+    for (int first = threadIdx.x; first - LANE < n; first += AT_ONCE * step) {
+        Row4 y[AT_ONCE] = {};
 #pragma unroll
-        for (int j = 0; j < 2; j++) {
+        for (int j = 0; j < AT_ONCE; j++) {
             if (first + j * step < n) y[j] = from[first + j * step];
         }
 #pragma unroll
-        for (int j = 0; j < 2; j++) {
+        for (int j = 0; j < AT_ONCE; j++) {
             int i = first + j * step;
             if (i - LANE >= n) break;
             bool is_there = i < n;

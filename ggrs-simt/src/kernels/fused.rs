@@ -24,7 +24,7 @@ const EXPERTS: &str = "fused_experts";
 pub(crate) const MAX_MATRICES: usize = 4;
 const PRODUCT_THREADS: u32 = 256;
 /// Threads at most of a block that makes the one row for itself.
-const OF_ROW_THREADS: u32 = 768;
+const OF_ROW_THREADS: u32 = 640;
 /// Threads at most of one of its rows.
 const OF_ROW_LANES: u32 = 512;
 /// Threads of `experts_up`, and its rows of gate and up.
