@@ -185,6 +185,7 @@ DEVICE void dot_rows(const Row (&rows)[ROWS], u32 lane, u32 lanes, const Q8& x, 
         skip += BATCH * step;
     }
 }
+
 // Sums of the `lanes` neighbours that have a row, in the first of them; in the same order from run to run. `space` is
 // shared memory for a value of each warp and sum. All threads of the block must call it.
 template <int ROWS, int N> DEVICE void sum_lanes(float (&sum)[ROWS][N], u32 lanes, float* space) {

@@ -23,7 +23,7 @@ struct OwnRow {
     float* floats;
     Q8 q8;
 };
-// Of `memory`, for a row of `width` elements; as `OwnRow::bytes` of kernels/norm_q8.rs.
+// Of `memory`, for a row of `width` elements; as `NormQ8::own_bytes` of kernels/norm_q8.rs.
 DEVICE OwnRow own_row(u8* memory, const NormQ8& p) {
     return {(float*)memory, q8_shared(memory + (p.weight ? p.width * 4 : 0), 1, 0, p.width)};
 }

@@ -280,14 +280,9 @@ pub(crate) fn experts_up(
         .deep(n_pairs + writers, 1)
 }
 
-/// Shared memory of [`experts_down`].
-pub(crate) const fn experts_down_bytes(n_used: u32, k: u32) -> u32 {
-    Q8::shared_bytes(n_used, k)
-}
-
 /// The experts' second products, each times its factor, added up in the order of the choices. `hidden` is what
 /// [`experts_up`] wrote, `factors` F32 `[tokens, n_used]`, `out` F32 `[tokens, m]` without gaps. Ids out of range count
-/// as experts that are not here.
+/// as experts that are not here. A block has a token's hidden activations in shared memory, in 8 bits.
 pub(crate) fn experts_down(
     down: Weights,
     experts: Experts,
@@ -303,7 +298,8 @@ pub(crate) fn experts_down(
     let n_used = experts.n_used.unsigned_abs();
     let groups = (DOWN_ROW_THREADS / lanes).min(n_used.next_power_of_two());
     // A block on each multiprocessor, of whole warps.
-    let rows = (down.m * n_tokens).div_ceil(n_multiprocessors.max(1));
+    let rows = down.m.saturating_mul(n_tokens);
+    let rows = rows.div_ceil(n_multiprocessors.max(1)).min(DOWN_THREADS);
     let threads = (rows * lanes * groups).next_multiple_of(64);
     let threads = threads.clamp(128, DOWN_THREADS);
     let [.., factor_token_pitch, factor_choice_pitch] = factors.stride;
@@ -325,7 +321,7 @@ pub(crate) fn experts_down(
     let module = ModuleKey::plain(EXPERTS).with("FORMAT", down.dtype.name());
     let blocks = down.m.div_ceil(threads / (lanes * groups));
     Launch::new(module, "experts_down", blocks, threads, &p)
-        .shared(experts_down_bytes(n_used, down.k))
+        .shared(Q8::shared_bytes(n_used, down.k))
         .deep(n_tokens, 1)
 }
 

@@ -10,12 +10,10 @@ use super::norm_products::{NormStep, part, product_of};
 use super::{Stage, StageArgs, Walk};
 use crate::driver::DevicePtr;
 use crate::kernel::{Args, Choice, FaultKind, Launch};
-use crate::kernels::fused::{
-    Experts, Weights, experts_down, experts_down_bytes, experts_up, joined,
-};
+use crate::kernels::fused::{Experts, Weights, experts_down, experts_up, joined};
 use crate::kernels::product::Held;
 use crate::kernels::product::matvec::unit_elems;
-use crate::kernels::product::q8::GROUP;
+use crate::kernels::product::q8::{GROUP, Q8};
 use crate::kernels::select::RouterParams;
 
 /// What the stage needs to know of its steps.
@@ -102,10 +100,7 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
 /// Is there shared memory for a token's hidden activations?
 fn has_room(walk: &Walk<'_>, n_used: usize, n_ff: usize) -> bool {
     let sizes = u32::try_from(n_used).ok().zip(u32::try_from(n_ff).ok());
-    sizes.is_some_and(|(n_used, n_ff)| {
-        n_used.checked_mul(2 * n_ff).is_some()
-            && experts_down_bytes(n_used, n_ff) <= walk.facts.shared_bytes
-    })
+    sizes.is_some_and(|(n, k)| Q8::shared_bytes(n, k) <= walk.facts.shared_bytes)
 }
 
 impl Block {

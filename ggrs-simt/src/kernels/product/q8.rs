@@ -55,7 +55,9 @@ impl Q8 {
 
     /// Bytes of `n` rows of `k` elements in shared memory: `q8_shared` of `quantise_q8.cuh`.
     pub(crate) const fn shared_bytes(n: u32, k: u32) -> u32 {
-        n * (k.next_multiple_of(128) + k / GROUP as u32 * SCALE_BYTES as u32)
+        let quants = k.saturating_add(127) / 128 * 128;
+        let scales = k / GROUP as u32 * SCALE_BYTES as u32;
+        quants.saturating_add(scales).saturating_mul(n)
     }
 
     /// So many rows at `storage`, an address of an arena.
