@@ -141,13 +141,20 @@ fn ints(values: &[i32]) -> Vec<u8> {
     values.iter().flat_map(|i| i.to_le_bytes()).collect()
 }
 
-/// All outputs, of float dtypes, with random weights and inputs and states of zeros; and the kernels that ran.
+/// What a graph answered: its outputs, of float dtypes; the kernels that its plan names; and the runner.
+struct Answer {
+    values: Vec<f32>,
+    kernels: Vec<String>,
+    runner: SchedRunner,
+}
+
+/// A run with random weights and inputs and states of zeros.
 fn answer(
     graph: &Graph,
     placement: &Placement,
     precision: Precision,
     given: &[(&str, &[i32])],
-) -> Result<(Vec<f32>, Vec<String>), Box<dyn Error>> {
+) -> Result<Answer, Box<dyn Error>> {
     let options = PlanOptions {
         precision,
         ..PlanOptions::default()
@@ -185,7 +192,11 @@ fn answer(
         all.extend(dequantize(slot.desc.dtype, &[slot.desc.shape.elems().unwrap()], &bytes).data);
     }
     let kernels = part.steps.iter().map(|s| s.route.kernel.to_string());
-    Ok((all.iter().map(|x| *x as f32).collect(), kernels.collect()))
+    Ok(Answer {
+        values: all.iter().map(|x| *x as f32).collect(),
+        kernels: kernels.collect(),
+        runner,
+    })
 }
 
 fn simulated() -> Option<Placement> {
@@ -193,17 +204,22 @@ fn simulated() -> Option<Placement> {
     Some(Placement::on(device))
 }
 
-/// That a graph runs as one stage of this name, with all steps but the first in it, and answers as the CPU does.
-fn check(graph: &Graph, given: &[(&str, &[i32])], name: &str, bound: f64) {
+/// That a graph runs as one stage of this name, with all steps but the first in it, in so many launches, and answers as
+/// the CPU does.
+fn check(graph: &Graph, given: &[(&str, &[i32])], (name, launches): (&str, usize), bound: f64) {
     let Some(placement) = simulated() else { return };
-    let (fused, kernels) = answer(graph, &placement, Precision::Fast, given).unwrap();
+    let mut fused = answer(graph, &placement, Precision::Fast, given).unwrap();
+    let kernels = &fused.kernels;
     assert_eq!(kernels[0], name);
     assert!(kernels[1..].iter().all(|k| k == "fused"), "{kernels:?}");
+    let times = fused.runner.profile().unwrap();
+    let n_launches = times.iter().flat_map(|(_, times)| times);
+    assert_eq!(n_launches.map(|t| t.n_launches).sum::<usize>(), launches);
     let cpu = Placement::on(cpu_members(1).remove(0));
-    let (expected, _) = answer(graph, &cpu, Precision::Exact, given).unwrap();
+    let expected = answer(graph, &cpu, Precision::Exact, given).unwrap();
     // Of a token of padding both are zero.
-    let nmse = nmse(&fused, &expected);
-    assert!(nmse < bound || fused == expected, "{nmse:e}");
+    let nmse = nmse(&fused.values, &expected.values);
+    assert!(nmse < bound || fused.values == expected.values, "{nmse:e}");
 }
 
 /// The second block first, far positions of it, and a token of padding.
@@ -218,7 +234,7 @@ fn heads_are_prepared_in_one_launch_as_the_cpu_prepares_them() {
     check(
         &heads(N_TOKENS, DType::F32, false),
         &PAGES,
-        "qk_prep",
+        ("qk_prep", 1),
         1e-12,
     );
 }
@@ -233,27 +249,29 @@ fn attention_of_one_token_prepares_its_own_heads() {
             ("table", &[1, 0]),
         ];
         let graph = heads(1, DType::F16, true);
-        check(&graph, &pages, "qk_prep+attention/decode", 1e-6);
+        check(&graph, &pages, ("qk_prep+attention/decode", 1), 1e-6);
     }
 }
 
 #[test]
 fn products_of_a_norm_are_those_of_the_cpu() {
     // Of one token every block makes the row for itself.
-    for n_tokens in [1, N_TOKENS] {
-        check(
-            &products(n_tokens),
-            &[],
-            "norm_products/q4_k+q6_k+f16",
-            1e-4,
-        );
+    for (n_tokens, launches) in [(1, 1), (N_TOKENS, 2)] {
+        let stage = ("norm_products/q4_k+q6_k+f16", launches);
+        check(&products(n_tokens), &[], stage, 1e-4);
     }
 }
 
 #[test]
 fn experts_are_chosen_where_they_are_multiplied() {
-    for n_tokens in [1, N_TOKENS] {
-        check(&experts(n_tokens), &[], "experts/q4_k+q8_0", 4e-4);
+    // Norm with router, gate and up, down; of several tokens the norm alone.
+    for (n_tokens, launches) in [(1, 3), (N_TOKENS, 4)] {
+        check(
+            &experts(n_tokens),
+            &[],
+            ("experts/q4_k+q8_0", launches),
+            4e-4,
+        );
     }
 }
 
@@ -287,7 +305,9 @@ fn a_token_that_is_nowhere_is_said_by_the_write() {
     ];
     for (graph, role, [positions, slots, table], (row, index, bound)) in bad {
         let pages = [("positions", positions), ("slots", slots), ("table", table)];
-        let error = answer(&graph, &placement, Precision::Fast, &pages).unwrap_err();
+        let error = answer(&graph, &placement, Precision::Fast, &pages)
+            .err()
+            .unwrap();
         let Some(ExecError::Fault { op, fault, .. }) = error.downcast_ref() else {
             unreachable!("{role}: {error}")
         };
