@@ -1,5 +1,6 @@
 // Collectives inside a run: members write into each other's mailboxes. Sums are in member order, the same on all.
 
+#include "floats.cuh"
 #include "peer.cuh"
 
 // `PeerReduce` of collective.rs.
@@ -50,81 +51,134 @@ KERNEL(all_reduce_marked, PeerReduce, 256, 1) {
     if (threadIdx.x == 0) peer_marked_count(own)[blockIdx.x] = mark;
 }
 
-struct __attribute__((aligned(16))) Four {
-    float v[4];
-};
-// Four elements on their way: as they are, or in BF16.
-struct __attribute__((aligned(8))) FourHalves {
-    u16 v[4];
-};
-DEVICE void pack(Four& to, const Four& f) { to = f; }
-DEVICE void pack(FourHalves& to, const Four& f) {
-    for (int j = 0; j < 4; j++) to.v[j] = f32_to_bf16(f.v[j]);
+// Elements on their way, 16 bytes at once: as they are, or in BF16.
+typedef Row<float, 4> InF32;
+typedef Row<u16, 8> InBf16;
+DEVICE void pack(InF32& to, const Floats<4>& x) { to = x; }
+DEVICE void pack(InBf16& to, const Floats<8>& x) {
+#pragma unroll
+    for (int j = 0; j < 8; j++) to.v[j] = f32_to_bf16(x.v[j]);
 }
-DEVICE Four unpack(const Four& f) { return f; }
-DEVICE Four unpack(const FourHalves& f) {
-    return {{bf16_to_f32(f.v[0]), bf16_to_f32(f.v[1]), bf16_to_f32(f.v[2]), bf16_to_f32(f.v[3])}};
+DEVICE void unpack(Floats<4>& to, const InF32& x) { to = x; }
+DEVICE void unpack(Floats<8>& to, const InBf16& x) {
+#pragma unroll
+    for (int j = 0; j < 8; j++) to.v[j] = bf16_to_f32(x.v[j]);
 }
 
-// Large sums, in pieces of a stage: each member lays its operand out, adds up its own share of all operands, and lays
-// the sum out at everybody's. All members have the sum as it was on its way.
-template <typename Message> DEVICE void all_reduce(const PeerReduce& p) {
+// `PeerSum` of collective.rs.
+struct PeerSum {
+    PeerReduce sum;
+    // Messages of a share that a block has in one turn: at most MESSAGES for each thread, and what a slot holds.
+    i64 piece;
+    // May x and out be read and written 16 bytes at a time?
+    i64 is_aligned;
+};
+static_assert(sizeof(PeerSum) == 136, "PeerSum of collective.rs");
+
+#define MESSAGES 2
+
+// Large sums. Each member adds up its own share of all operands and sends the sum to everybody; all have the sum as it
+// was on its way. In turn `t` a block sends piece `t` of the others' shares, adds up piece `t - 1` of its own, which came
+// in the turn before, and writes out the sums of piece `t - 2`: it meets the same block of the others once in a turn.
+//
+// Three slots are enough. Who sends piece `t` has seen the others end turn `t - 2`, so they have added up piece `t - 3`;
+// who sends the sum of piece `t - 1` has seen them end turn `t - 1`, so they have written out piece `t - 3`.
+template <typename Message, int N> DEVICE void all_reduce(const PeerSum& all) {
     WAIT();
     TRIGGER();
+    const PeerReduce& p = all.sum;
     const PeerGroup& g = p.group;
     u8* own = g.mailbox[g.rank];
-    u32 count = peer_staged_count(own)[blockIdx.x];
-    // Elements of a piece: whole shares of fours.
-    i64 share = g.stage_bytes / (i64)sizeof(Message) / g.n_members;
+    const u32 count = peer_staged_count(own)[blockIdx.x];
+    const i64 share = ((p.n + N - 1) / N + g.n_members - 1) / g.n_members;
+    const i64 step = all.piece * gridDim.x, n_pieces = (share + step - 1) / step;
+    // Message `j` of this thread in a piece: where in the share, -1 if it has none.
+    auto place = [&](i64 piece, int j) {
+        const i64 in_piece = j * (i64)blockDim.x + threadIdx.x, at = piece * step + blockIdx.x * all.piece + in_piece;
+        return in_piece < all.piece && at < share ? at : -1;
+    };
+    auto slot = [&](int member, int stage, int from, i64 piece) {
+        const i64 number = ((i64)blockIdx.x * g.n_members + from) * PEER_SLOTS + piece % PEER_SLOTS;
+        return (Message*)peer_stage(g.mailbox[member], g, stage) + number * all.piece + threadIdx.x;
+    };
+    auto load = [&](int member, i64 at) {
+        const i64 first = (member * share + at) * N;
+        Floats<N> x = {};
+        if (at >= 0 && all.is_aligned && first + N <= p.n) x = *(const Floats<N>*)(p.x + first);
+        else for (int e = 0; at >= 0 && e < N && first + e < p.n; e++) x.v[e] = p.x[first + e];
+        return x;
+    };
+    auto store = [&](int member, i64 at, const Floats<N>& x) {
+        const i64 first = (member * share + at) * N;
+        if (all.is_aligned && first + N <= p.n) *(Floats<N>*)(p.out + first) = x;
+        else for (int e = 0; e < N && first + e < p.n; e++) p.out[first + e] = x.v[e];
+    };
     bool in_time = true;
-    for (i64 from = 0; from < p.n && in_time; from += share * 4 * g.n_members) {
-        i64 n = p.n - from < share * 4 * g.n_members ? p.n - from : share * 4 * g.n_members;
-        i64 part = ((n + 3) / 4 + g.n_members - 1) / g.n_members;
-        i64 first = (i64)blockIdx.x * blockDim.x + threadIdx.x, step = (i64)gridDim.x * blockDim.x;
-        auto load = [&](const float* at, i64 four) {
-            Four f = {};
-            if (four * 4 + 4 <= n) f = *(const Four*)(at + four * 4);
-            else for (int j = 0; four * 4 + j < n && j < 4; j++) f.v[j] = at[four * 4 + j];
-            return f;
-        };
-        Message* stage = (Message*)peer_stage(own, g, 0);
-        for (int m = 0; m < g.n_members; m++) {
+    for (i64 turn = 0; turn < n_pieces + 2 && in_time; turn++) {
+        for (int m = 0; m < g.n_members && turn < n_pieces; m++) {
             if (m == g.rank) continue;
-            for (i64 i = first; i < part; i += step) pack(stage[m * part + i], load(p.x + from, m * part + i));
+            Message* to = slot(m, 0, g.rank, turn);
+            Floats<N> x[MESSAGES];
+#pragma unroll
+            for (int j = 0; j < MESSAGES; j++) x[j] = load(m, place(turn, j));
+#pragma unroll
+            for (int j = 0; j < MESSAGES; j++) {
+                Message message;
+                pack(message, x[j]);
+                if (place(turn, j) >= 0) to[j * blockDim.x] = message;
+            }
         }
-        count++;
-        peer_tell(g, false, count);
-        in_time = peer_await(g, false, count);
-        for (i64 i = first; i < part; i += step) {
-            Four mine = load(p.x + from, g.rank * part + i), sum = {};
+        if (turn > 0) in_time = peer_await(g, false, count + (u32)turn);
+        if (turn > 0 && turn <= n_pieces) {
+            Floats<N> mine[MESSAGES], sum[MESSAGES] = {};
+#pragma unroll
+            for (int j = 0; j < MESSAGES; j++) mine[j] = load(g.rank, place(turn - 1, j));
             for (int m = 0; m < g.n_members; m++) {
-                Four f = mine;
-                if (m != g.rank) f = unpack(((const Message*)peer_stage(g.mailbox[m], g, 0))[g.rank * part + i]);
-                for (int j = 0; j < 4; j++) sum.v[j] = m == 0 ? f.v[j] : sum.v[j] + f.v[j];
+                const Message* from = slot(g.rank, 0, m, turn - 1);
+#pragma unroll
+                for (int j = 0; j < MESSAGES; j++) {
+                    Floats<N> x = mine[j];
+                    if (m != g.rank && place(turn - 1, j) >= 0) unpack(x, from[j * blockDim.x]);
+#pragma unroll
+                    for (int e = 0; e < N; e++) sum[j].v[e] = m == 0 ? x.v[e] : sum[j].v[e] + x.v[e];
+                }
             }
-            Message message;
-            pack(message, sum);
-            for (int m = 0; m < g.n_members; m++) ((Message*)peer_stage(g.mailbox[m], g, 1))[g.rank * part + i] = message;
-        }
-        peer_tell(g, true, count);
-        in_time = peer_await(g, true, count) && in_time;
-        const Message* sums = (const Message*)peer_stage(own, g, 1);
-        for (int m = 0; m < g.n_members; m++) {
-            for (i64 i = first; i < part; i += step) {
-                i64 four = m * part + i;
-                Four f = unpack(sums[four]);
-                if (four * 4 + 4 <= n) *(Four*)(p.out + from + four * 4) = f;
-                else for (int j = 0; four * 4 + j < n && j < 4; j++) p.out[from + four * 4 + j] = f.v[j];
+#pragma unroll
+            for (int j = 0; j < MESSAGES; j++) {
+                const i64 at = place(turn - 1, j);
+                if (at < 0) continue;
+                Message message;
+                pack(message, sum[j]);
+                for (int m = 0; m < g.n_members; m++)
+                    if (m != g.rank) slot(m, 1, g.rank, turn - 1)[j * blockDim.x] = message;
+                unpack(sum[j], message);
+                store(g.rank, at, sum[j]);
             }
         }
+        for (int m = 0; m < g.n_members && turn > 1; m++) {
+            if (m == g.rank) continue;
+            const Message* from = slot(g.rank, 1, m, turn - 2);
+            Message messages[MESSAGES];
+#pragma unroll
+            for (int j = 0; j < MESSAGES; j++)
+                if (place(turn - 2, j) >= 0) messages[j] = from[j * blockDim.x];
+#pragma unroll
+            for (int j = 0; j < MESSAGES; j++) {
+                const i64 at = place(turn - 2, j);
+                Floats<N> x;
+                unpack(x, messages[j]);
+                if (at >= 0) store(m, at, x);
+            }
+        }
+        if (turn <= n_pieces) peer_tell(g, false, count + (u32)turn + 1);
     }
     if (!in_time && threadIdx.x == 0) report_fault(p.late, 0, 0);
     __syncthreads();
-    if (threadIdx.x == 0) peer_staged_count(own)[blockIdx.x] = count;
+    if (threadIdx.x == 0) peer_staged_count(own)[blockIdx.x] = count + (u32)n_pieces + 1;
 }
 
-KERNEL(all_reduce_staged, PeerReduce, 512, 1) { all_reduce<Four>(p); }
-KERNEL(all_reduce_bf16, PeerReduce, 512, 1) { all_reduce<FourHalves>(p); }
+KERNEL(all_reduce_staged, PeerSum, 512, 1) { all_reduce<InF32, 4>(p); }
+KERNEL(all_reduce_bf16, PeerSum, 512, 1) { all_reduce<InBf16, 8>(p); }
 
 // `PeerGather` of collective.rs: parts joined along an axis; `outer` axes before it, `inner` elements behind it.
 struct PeerGather {
@@ -140,6 +194,7 @@ struct PeerGather {
 };
 static_assert(sizeof(PeerGather) == 264, "PeerGather of collective.rs");
 
+// Through the stage that nobody reads any more when a sum has ended here.
 KERNEL(all_gather_staged, PeerGather, 512, 1) {
     WAIT();
     TRIGGER();
@@ -166,14 +221,14 @@ KERNEL(all_gather_staged, PeerGather, 512, 1) {
             u32 v = p.x[from + i];
             p.out[place(g.rank, from + i)] = v;
             for (int m = 0; m < g.n_members; m++)
-                if (m != g.rank) ((u32*)peer_stage(g.mailbox[m], g, 1))[g.rank * piece + i] = v;
+                if (m != g.rank) ((u32*)peer_stage(g.mailbox[m], g, 0))[g.rank * piece + i] = v;
         }
         count++;
         peer_tell(g, false, count);
         in_time = peer_await(g, false, count);
         for (int m = 0; m < g.n_members; m++) {
             if (m == g.rank) continue;
-            const u32* stage = (const u32*)peer_stage(own, g, 1) + m * piece;
+            const u32* stage = (const u32*)peer_stage(own, g, 0) + m * piece;
             for (i64 i = first; i < in_piece(m); i += step) p.out[place(m, from + i)] = stage[i];
         }
         // Nobody may write here again before all have read.

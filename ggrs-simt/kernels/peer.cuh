@@ -7,6 +7,8 @@
 #define PEER_BLOCKS 128
 // Elements of a message whose every element carries its own mark.
 #define PEER_MARKED 16384
+// Pieces of large sums on their way from each member to each other, by block.
+#define PEER_SLOTS 3
 
 // `PeerGroup` of peers.rs. A mailbox is: counts of the marked messages by block, counts of the staged ones, arrivals of
 // each member by block, departures likewise, marked elements [2][members][PEER_MARKED], then two stages.
@@ -88,14 +90,14 @@ DEVICE void peer_tell(const PeerGroup& g, bool departs, u32 count) {
         store_release((departs ? peer_departures(box, g.rank) : peer_arrivals(box, g.rank)) + blockIdx.x, count);
     }
 }
-// Waits until all others' blocks of the same number have come so far; `false` if one is late.
+// Waits until all others' blocks of the same number have come so far or farther; `false` if one is late.
 DEVICE bool peer_await(const PeerGroup& g, bool departs, u32 count) {
     bool late = false;
     if ((int)threadIdx.x < g.n_members && (int)threadIdx.x != g.rank) {
         u8* box = g.mailbox[g.rank];
         const u32* at = (departs ? peer_departures(box, threadIdx.x) : peer_arrivals(box, threadIdx.x)) + blockIdx.x;
         u64 i = 0;
-        while (load_acquire(at) != count && i < PEER_PATIENCE) {
+        while ((i32)(load_acquire(at) - count) < 0 && i < PEER_PATIENCE) {
             spin();
             i++;
         }

@@ -32,7 +32,7 @@ u64 number(const char* name, u64 otherwise, u64 low, u64 high) {
 
 Settings from_environment() {
     Settings s;
-    s.n_devices = (int)number("GGRS_SIM_DEVICES", 2, 0, 16);
+    s.n_devices = (int)number("GGRS_SIM_DEVICES", 3, 0, 16);
     s.memory_bytes = number("GGRS_SIM_MEMORY", s.memory_bytes, 1, 1ull << 38);
     s.warp = number("GGRS_SIM_WARP", GGRS_SIM_DEFAULT_WARP, 32, 64) == 64 ? 64 : 32;
     unsigned n_cores = std::thread::hardware_concurrency();

@@ -84,6 +84,8 @@ namespace {
 constexpr u64 PAGE = 4096;
 constexpr u64 STACK = 64 * 1024;
 constexpr unsigned STACKS_AT_ONCE = 32;
+// A worker's own: those of a large block.
+constexpr unsigned STACKS_KEPT = 1024;
 // Dynamic shared memory with room for what the alignment loses.
 constexpr u64 SHARED = 256 * 1024;
 // Stacks begin at different lines of the cache.
@@ -149,8 +151,7 @@ extern "C" __attribute__((noreturn, used, visibility("hidden"))) void ggrs_sim_f
             continue;
         }
         // Nothing else takes the stack before the switch.
-        stack->next = worker.free_stacks;
-        worker.free_stacks = stack;
+        worker.give_stack(stack);
         void* unused;
         worker.current = next;
         ggrs_sim_switch(&unused, next == nullptr ? worker.scheduler : next->saved);
@@ -257,11 +258,38 @@ void Block::begin(u64 index, unsigned dynamic_bytes) {
     }
 }
 
+namespace {
+
+std::mutex spare_mutex;
+// Stacks that workers have no use for: a process may map only so many.
+Stack* spare_stacks = nullptr;
+
+Stack* take_spare() {
+    std::lock_guard lock(spare_mutex);
+    Stack* stack = spare_stacks;
+    if (stack != nullptr) spare_stacks = stack->next;
+    return stack;
+}
+
+}  // namespace
+
 Stack* Worker::take_stack() {
-    if (free_stacks == nullptr) free_stacks = make_stacks();
+    if (free_stacks == nullptr) {
+        Stack* spare = take_spare();
+        if (spare != nullptr) return spare;
+        free_stacks = make_stacks();
+        n_free_stacks = STACKS_AT_ONCE;
+    }
     Stack* stack = free_stacks;
     free_stacks = stack->next;
+    n_free_stacks--;
     return stack;
+}
+
+void Worker::give_stack(Stack* stack) {
+    stack->next = free_stacks;
+    free_stacks = stack;
+    n_free_stacks++;
 }
 
 Block* Worker::take_block() {
@@ -275,9 +303,14 @@ void Worker::give_block(Block* block) {
     for (unsigned i = 0; i < block->n_threads; i++) {
         Fiber& fiber = block->fibers[i];
         if (fiber.stack == nullptr) continue;
-        fiber.stack->next = free_stacks;
-        free_stacks = fiber.stack;
+        give_stack(fiber.stack);
         fiber.stack = nullptr;
+    }
+    while (n_free_stacks > STACKS_KEPT) {
+        Stack* stack = take_stack();
+        std::lock_guard lock(spare_mutex);
+        stack->next = spare_stacks;
+        spare_stacks = stack;
     }
     free_blocks.emplace_back(block);
 }

@@ -108,6 +108,7 @@ struct Worker {
     Fault fault;
     bool has_fault = false;
     Stack* free_stacks = nullptr;
+    unsigned n_free_stacks = 0;
     std::vector<std::unique_ptr<Block>> free_blocks;
     // Blocks whose threads all wait for something outside.
     std::vector<Block*> parked;
@@ -116,6 +117,7 @@ struct Worker {
     std::atomic<u64> runs{0};
 
     Stack* take_stack();
+    void give_stack(Stack* stack);
     Block* take_block();
     // After a fault as well: stacks of unfinished fibers come back.
     void give_block(Block* block);

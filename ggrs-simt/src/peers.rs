@@ -23,6 +23,9 @@ pub(crate) const MARKED: u64 = 16384;
 /// Bytes of each of the two stages of a mailbox; longer messages go in pieces.
 const STAGE_BYTES: u64 = 32 << 20;
 
+/// Pieces of large sums on their way from each member to each other, by block: `PEER_SLOTS` of `peer.cuh`.
+const SLOTS: u64 = 3;
+
 /// Bytes of the counts, arrivals and departures at the start of a mailbox.
 const COUNT_BYTES: u64 = (2 + 2 * MAX_MEMBERS as u64) * MAX_BLOCKS as u64 * 4;
 
@@ -40,6 +43,13 @@ pub(crate) struct PeerGroup {
 }
 
 const _: () = assert!(size_of::<PeerGroup>() == 80);
+
+impl PeerGroup {
+    /// Bytes of a stage for each piece of a large sum on its way.
+    pub(crate) const fn slot_bytes(&self) -> u64 {
+        STAGE_BYTES / (MAX_BLOCKS as u64 * self.n_members as u64 * SLOTS)
+    }
+}
 
 /// Memory of a device that others write to.
 struct Mailbox {
@@ -91,6 +101,13 @@ impl Link {
             n_members: self.mailboxes.len() as i32,
             rank: self.rank as i32,
         }
+    }
+
+    /// Blocks of a launch that meet those of all other members.
+    pub(crate) fn blocks(&self) -> u32 {
+        let members = self.mailboxes.iter();
+        let least = members.map(|m| m.owner.facts().n_multiprocessors).min();
+        least.unwrap_or(1).clamp(1, MAX_BLOCKS)
     }
 
     /// Its number in the group.

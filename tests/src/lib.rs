@@ -6,6 +6,7 @@ pub mod conformance;
 pub mod fake;
 pub mod fixtures;
 pub mod gpu;
+pub mod members;
 pub mod nmse;
 pub mod oracle;
 pub mod placed;

@@ -6,28 +6,26 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::any::Any;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ggrs_core::device::{
-    Backend as _, Bindings, Device, DeviceName, Precision, Runner, WeightSource,
-};
+use ggrs_core::device::{Bindings, Device, Precision, Runner, WeightSource};
 use ggrs_core::ops::CollectiveKind;
-use ggrs_core::plan::{Plan, PlanOptions, plan};
+use ggrs_core::plan::Plan;
 use ggrs_core::{Cut, DType, DeviceError, ExecError, Graph, GraphBuilder, Link, Role};
 use ggrs_cuda::simt::SimtDevice;
 use ggrs_cuda::simt::communicator::NoCommunicators;
 use ggrs_cuda::{CudaBackend, Nccl, Nvrtc};
 use ggrs_meta::{MetaDevice, MetaOptions};
 use ggrs_tests::gpu::simulator_folder;
+use ggrs_tests::members::{
+    WARP, backend, devices, floats, is_real, link, name, planned, run_all, runners,
+};
 use ggrs_tests::oracle::{Array, all_reduce, matmul};
 use ggrs_tests::placed::nmse;
 use ggrs_tests::random::RandomInputs;
-
-const WARP: u32 = 32;
 
 /// Elements of a sum that is large, and of no round number.
 const LARGE: usize = 3 * 8192 + 5;
@@ -39,32 +37,6 @@ const SMALL: usize = 64;
 fn alone() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn name(i: usize) -> DeviceName {
-    format!("cuda:{i}").parse().unwrap()
-}
-
-/// Are real devices asked for?
-fn is_real() -> bool {
-    std::env::var("GGRS_TEST_DEVICE").is_ok_and(|device| device.starts_with("cuda"))
-}
-
-fn backend() -> Option<CudaBackend> {
-    if is_real() {
-        return Some(CudaBackend::from_env().with_nccl(Nccl::find()));
-    }
-    Some(CudaBackend::in_folder(simulator_folder(WARP)?))
-}
-
-fn devices(backend: &CudaBackend) -> Vec<Arc<dyn Device>> {
-    (0..2).map(|i| backend.open(&name(i)).unwrap()).collect()
-}
-
-/// Makes the devices members of one group, as a device made of them does.
-fn link(devices: &[Arc<dyn Device>]) -> Vec<Arc<dyn Any + Send + Sync>> {
-    let links = devices.iter().enumerate().map(|(i, d)| d.link(i, devices));
-    links.map(|link| link.unwrap().unwrap()).collect()
 }
 
 /// `y = 2 sum(x)`, and a small sum behind it if asked for: kernels before, between and behind.
@@ -84,14 +56,6 @@ fn sums(has_small: bool) -> Graph {
     b.seal().unwrap()
 }
 
-fn planned(device: &Arc<dyn Device>, graph: &Graph, precision: Precision) -> Arc<Plan> {
-    let options = PlanOptions {
-        precision,
-        ..PlanOptions::default()
-    };
-    Arc::new(plan(graph, &**device, &options).unwrap())
-}
-
 /// Kernel and reason of the large sum.
 fn route(plan: &Plan) -> (String, String) {
     let mut steps = plan.steps.iter();
@@ -102,20 +66,6 @@ fn route(plan: &Plan) -> (String, String) {
         large.route.kernel.to_string(),
         large.route.reason.to_string(),
     )
-}
-
-/// The members' plans, compiled.
-fn runners(devices: &[Arc<dyn Device>], graph: &Graph) -> Vec<Runner> {
-    let plan = |d| planned(d, graph, Precision::Fast);
-    let plans: Vec<_> = devices.iter().map(plan).collect();
-    let compiled = devices.iter().zip(&plans);
-    let compiled = compiled.map(|(d, p)| Runner::new(&**d, p, &Bindings::new()));
-    compiled.map(Result::unwrap).collect()
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    let (words, _) = bytes.as_chunks::<4>();
-    words.iter().map(|w| f32::from_le_bytes(*w)).collect()
 }
 
 /// NMSE of sums in F32, and of large ones that were BF16 on their way (twice, at most 2^-9 of a value each time).
@@ -142,12 +92,7 @@ fn check_within(runners: &mut [Runner], seed: u64, large: f64) {
             parts.push(Array::new(&[*n], values.collect()));
         }
     }
-    std::thread::scope(|scope| {
-        let runs = runners.iter_mut().map(|r| scope.spawn(|| r.run()));
-        let runs: Vec<_> = runs.collect();
-        runs.into_iter()
-            .for_each(|run| run.join().unwrap().unwrap());
-    });
+    run_all(runners);
     let outputs = [("y", 2.0, large), ("z", 1.0, F32)];
     for ((name, factor, bound), parts) in outputs.iter().zip(&parts).take(n_sums) {
         let answers: Vec<Vec<u8>> = runners.iter_mut().map(|r| r.get(name).unwrap()).collect();
@@ -166,9 +111,9 @@ fn check_within(runners: &mut [Runner], seed: u64, large: f64) {
 fn large_sums_are_right_eager_recorded_and_replayed() {
     let Some(backend) = backend() else { return };
     let _alone = alone();
-    let devices = devices(&backend);
+    let devices = devices(&backend, 2);
     let _links = link(&devices);
-    let mut runners = runners(&devices, &sums(true));
+    let mut runners = runners(&devices, &sums(true), Precision::Fast);
     let (kernel, reason) = route(runners[0].plan());
     assert_eq!(kernel, "all_reduce/nccl", "{reason}");
     assert!(runners[0].plan().explain().contains("all_reduce/nccl"));
@@ -212,7 +157,7 @@ fn a_device_of_two_members_multiplies_a_prefill() {
     let Some(backend) = backend() else { return };
     let _alone = alone();
     let sizes @ [t, k, h] = [160, 128, 96];
-    let meta = MetaDevice::new(devices(&backend), MetaOptions::default()).unwrap();
+    let meta = MetaDevice::new(devices(&backend, 2), MetaOptions::default()).unwrap();
     let device: Arc<dyn Device> = meta;
     let plan = planned(&device, &products(sizes), Precision::Fast);
     for member in &plan.members {
@@ -252,7 +197,7 @@ fn a_device_of_two_members_multiplies_a_prefill() {
 fn exact_sums_keep_the_order_of_members() {
     let Some(backend) = backend() else { return };
     let _alone = alone();
-    let devices = devices(&backend);
+    let devices = devices(&backend, 2);
     let _links = link(&devices);
     let (kernel, reason) = route(&planned(&devices[0], &sums(true), Precision::Exact));
     assert_eq!(kernel, "all_reduce/peers staged");
@@ -315,9 +260,9 @@ fn without_nccl_the_plan_says_why_and_runs() {
         let backend = backend().unwrap().with_nccl(nccl);
         let driver = backend.driver(&name(0)).unwrap();
         assert_eq!(driver.communicators(&[0, 1]).err(), Some(expected));
-        let devices = devices(&backend);
+        let devices = devices(&backend, 2);
         let _links = link(&devices);
-        let mut runners = runners(&devices, &sums(true));
+        let mut runners = runners(&devices, &sums(true), Precision::Fast);
         let (kernel, reason) = route(runners[0].plan());
         assert_eq!(kernel, "all_reduce/peers bf16");
         assert!(reason.ends_with(&format!("; no NCCL: {shown}")), "{reason}");
@@ -344,7 +289,7 @@ fn a_member_that_never_comes_is_an_error_and_a_new_group_works() {
     let devices: Vec<_> = (0..2).map(|i| hasty(&backend, i, patience)).collect();
     for is_captured in [false, true] {
         let links = link(&devices);
-        let mut runners = runners(&devices, &sums(false));
+        let mut runners = runners(&devices, &sums(false), Precision::Fast);
         assert_eq!(route(runners[0].plan()).0, "all_reduce/nccl");
         check(&mut runners, 1);
         if is_captured {
@@ -376,5 +321,5 @@ fn a_member_that_never_comes_is_an_error_and_a_new_group_works() {
         drop((runners, links));
     }
     let _links = link(&devices);
-    check(&mut runners(&devices, &sums(false)), 3);
+    check(&mut runners(&devices, &sums(false), Precision::Fast), 3);
 }

@@ -11,7 +11,7 @@ use ggrs_core::ops::{Collective, CollectiveKind, OpSpec, Share};
 use crate::driver::DevicePtr;
 use crate::kernel::{Args, Choice, FaultKind, Launch, ModuleKey, Request, Sum};
 use crate::params::FaultCell;
-use crate::peers::{Link, MARKED, MAX_BLOCKS, MAX_MEMBERS, PeerGroup};
+use crate::peers::{Link, MARKED, MAX_MEMBERS, PeerGroup};
 
 /// `CopyParams` of `collective.cu`.
 #[repr(C)]
@@ -37,6 +37,17 @@ struct PeerReduce {
 
 const _: () = assert!(size_of::<PeerReduce>() == 120);
 
+/// `PeerSum` of `peer.cu`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct PeerSum {
+    sum: PeerReduce,
+    piece: i64,
+    is_aligned: i64,
+}
+
+const _: () = assert!(size_of::<PeerSum>() == 136);
+
 /// `PeerGather` of `peer.cu`.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -58,6 +69,9 @@ const COPY_THREADS: u32 = 256;
 const MARKED_THREADS: u32 = 256;
 const MARKED_PER_BLOCK: u64 = 256;
 const STAGED_THREADS: u32 = 512;
+/// Messages of a large sum: their bytes, and how many a thread has in one turn at most.
+const MESSAGE_BYTES: u64 = 16;
+const MESSAGES: u64 = 2;
 
 /// A copy, an exchange with peers, or a refusal.
 pub(crate) fn collective(op: &Collective, request: &Request<'_>) -> Result<Choice, Unsupported> {
@@ -109,20 +123,11 @@ fn reduce(link: &Link, group: PeerGroup, request: &Request<'_>) -> Choice {
     let n = request.input(0).shape.elems().unwrap_or(0) as u64;
     let library = request.facts.platform.collectives();
     let staged = "each member adds up its share, sums in member order";
-    let (name, kernel, reason): (_, _, Cow<'static, str>) = if n <= MARKED {
-        let reason = "small: every element travels with a mark, sums in member order";
-        (
-            "all_reduce/peers marked",
-            "all_reduce_marked",
-            reason.into(),
-        )
+    let (name, message_elems, reason): (_, _, Cow<'static, str>) = if n <= MARKED {
+        return marked(group, n);
     } else if request.is_exact() {
         let reason = format!("large, exact: {staged}");
-        (
-            "all_reduce/peers staged",
-            "all_reduce_staged",
-            reason.into(),
-        )
+        ("all_reduce/peers staged", MESSAGE_BYTES / 4, reason.into())
     } else {
         match link.sums() {
             Ok(_) => {
@@ -136,29 +141,55 @@ fn reduce(link: &Link, group: PeerGroup, request: &Request<'_>) -> Choice {
             }
             Err(why) => {
                 let reason = format!("large: {staged}, BF16 on the way; no {library}: {why}");
-                ("all_reduce/peers bf16", "all_reduce_bf16", reason.into())
+                ("all_reduce/peers bf16", MESSAGE_BYTES / 2, reason.into())
             }
         }
     };
-    let most = request.facts.n_multiprocessors.clamp(1, MAX_BLOCKS);
+    let kernel = if request.is_exact() {
+        "all_reduce_staged"
+    } else {
+        "all_reduce_bf16"
+    };
+    let blocks = link.blocks();
+    let share = n.div_ceil(message_elems).div_ceil(group.n_members as u64);
+    let threads = u64::from(STAGED_THREADS);
+    let most = (MESSAGES * threads).min(group.slot_bytes() / MESSAGE_BYTES);
+    let piece = share.div_ceil(blocks.into()).next_multiple_of(32).min(most);
     let choice = Choice::new(name, reason, move |args| {
+        let sum = peer_reduce(group, n, args);
+        let p = PeerSum {
+            sum,
+            piece: piece as i64,
+            is_aligned: (sum.x.is_multiple_of(32) && sum.out.is_multiple_of(32)).into(),
+        };
+        let module = ModuleKey::plain("peer");
+        vec![Launch::new(module, kernel, blocks, STAGED_THREADS, &p)]
+    });
+    choice.fault(FaultKind::PeerLate)
+}
+
+fn peer_reduce(group: PeerGroup, n: u64, args: &Args<'_>) -> PeerReduce {
+    PeerReduce {
+        group,
+        x: args.input(0).data,
+        out: args.output(0).data,
+        n: n as i64,
+        late: args.cell(0),
+    }
+}
+
+/// A small sum.
+fn marked(group: PeerGroup, n: u64) -> Choice {
+    let reason = "small: every element travels with a mark, sums in member order";
+    let choice = Choice::new("all_reduce/peers marked", reason, move |args| {
         if n == 0 {
             return Vec::new();
         }
-        let params = PeerReduce {
-            group,
-            x: args.input(0).data,
-            out: args.output(0).data,
-            n: n as i64,
-            late: args.cell(0),
-        };
+        let p = peer_reduce(group, n, args);
         let module = ModuleKey::plain("peer");
-        let (blocks, threads) = if n <= MARKED {
-            (n.div_ceil(MARKED_PER_BLOCK) as u32, MARKED_THREADS)
-        } else {
-            (most, STAGED_THREADS)
-        };
-        vec![Launch::new(module, kernel, blocks, threads, &params)]
+        let blocks = n.div_ceil(MARKED_PER_BLOCK) as u32;
+        let launch = Launch::new(module, "all_reduce_marked", blocks, MARKED_THREADS, &p);
+        vec![launch]
     });
     choice.fault(FaultKind::PeerLate)
 }
