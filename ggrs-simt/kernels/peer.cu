@@ -54,28 +54,30 @@ KERNEL(all_reduce_marked, PeerReduce, 256, 1) {
 // Elements on their way, 16 bytes at once: as they are, or in BF16.
 typedef Row<float, 4> InF32;
 typedef Row<u16, 8> InBf16;
-DEVICE void pack(InF32& to, const Floats<4>& x) { to = x; }
-DEVICE void pack(InBf16& to, const Floats<8>& x) {
+DEVICE InF32 pack(const Floats<4>& x) { return x; }
+DEVICE InBf16 pack(const Floats<8>& x) {
+    InBf16 to;
 #pragma unroll
     for (int j = 0; j < 8; j++) to.v[j] = f32_to_bf16(x.v[j]);
+    return to;
 }
-DEVICE void unpack(Floats<4>& to, const InF32& x) { to = x; }
-DEVICE void unpack(Floats<8>& to, const InBf16& x) {
+DEVICE Floats<4> unpack(const InF32& x) { return x; }
+DEVICE Floats<8> unpack(const InBf16& x) {
+    Floats<8> to;
 #pragma unroll
     for (int j = 0; j < 8; j++) to.v[j] = bf16_to_f32(x.v[j]);
+    return to;
 }
 
 // `PeerSum` of collective.rs.
 struct PeerSum {
     PeerReduce sum;
-    // Messages of a share that a block has in one turn: at most MESSAGES for each thread, and what a slot holds.
+    // Messages of a share that a block has in one turn: at most one for each thread, and what a slot holds.
     i64 piece;
-    // May x and out be read and written 16 bytes at a time?
+    // May x and out be read and written a message's floats at a time?
     i64 is_aligned;
 };
 static_assert(sizeof(PeerSum) == 136, "PeerSum of collective.rs");
-
-#define MESSAGES 2
 
 // Large sums. Each member adds up its own share of all operands and sends the sum to everybody; all have the sum as it
 // was on its way. In turn `t` a block sends piece `t` of the others' shares, adds up piece `t - 1` of its own, which came
@@ -92,84 +94,47 @@ template <typename Message, int N> DEVICE void all_reduce(const PeerSum& all) {
     const u32 count = peer_staged_count(own)[blockIdx.x];
     const i64 share = ((p.n + N - 1) / N + g.n_members - 1) / g.n_members;
     const i64 step = all.piece * gridDim.x, n_pieces = (share + step - 1) / step;
-    // Message `j` of this thread in a piece: where in the share, -1 if it has none.
-    auto place = [&](i64 piece, int j) {
-        const i64 in_piece = j * (i64)blockDim.x + threadIdx.x, at = piece * step + blockIdx.x * all.piece + in_piece;
-        return in_piece < all.piece && at < share ? at : -1;
-    };
-    auto slot = [&](int member, int stage, int from, i64 piece) {
+    // This thread's message of a piece: where in the share, and has it one?
+    auto place = [&](i64 piece) { return piece * step + blockIdx.x * all.piece + threadIdx.x; };
+    auto has = [&](i64 piece) { return threadIdx.x < all.piece && place(piece) < share; };
+    auto slot = [&](int member, int stage, int from, i64 piece) -> Message& {
         const i64 number = ((i64)blockIdx.x * g.n_members + from) * PEER_SLOTS + piece % PEER_SLOTS;
-        return (Message*)peer_stage(g.mailbox[member], g, stage) + number * all.piece + threadIdx.x;
+        return ((Message*)peer_stage(g.mailbox[member], g, stage))[number * all.piece + threadIdx.x];
     };
-    auto load = [&](int member, i64 at) {
-        const i64 first = (member * share + at) * N;
+    auto load = [&](int member, i64 piece) {
+        const i64 first = (member * share + place(piece)) * N;
         Floats<N> x = {};
-        if (at >= 0 && all.is_aligned && first + N <= p.n) x = *(const Floats<N>*)(p.x + first);
-        else for (int e = 0; at >= 0 && e < N && first + e < p.n; e++) x.v[e] = p.x[first + e];
+        if (all.is_aligned && first + N <= p.n) x = *(const Floats<N>*)(p.x + first);
+        else for (int e = 0; e < N && first + e < p.n; e++) x.v[e] = p.x[first + e];
         return x;
     };
-    auto store = [&](int member, i64 at, const Floats<N>& x) {
-        const i64 first = (member * share + at) * N;
+    auto store = [&](int member, i64 piece, const Message& message) {
+        const i64 first = (member * share + place(piece)) * N;
+        const Floats<N> x = unpack(message);
         if (all.is_aligned && first + N <= p.n) *(Floats<N>*)(p.out + first) = x;
         else for (int e = 0; e < N && first + e < p.n; e++) p.out[first + e] = x.v[e];
     };
     bool in_time = true;
     for (i64 turn = 0; turn < n_pieces + 2 && in_time; turn++) {
-        for (int m = 0; m < g.n_members && turn < n_pieces; m++) {
-            if (m == g.rank) continue;
-            Message* to = slot(m, 0, g.rank, turn);
-            Floats<N> x[MESSAGES];
-#pragma unroll
-            for (int j = 0; j < MESSAGES; j++) x[j] = load(m, place(turn, j));
-#pragma unroll
-            for (int j = 0; j < MESSAGES; j++) {
-                Message message;
-                pack(message, x[j]);
-                if (place(turn, j) >= 0) to[j * blockDim.x] = message;
-            }
-        }
+        const i64 sent = turn, summed = turn - 1, written = turn - 2;
+        for (int m = 0; m < g.n_members; m++)
+            if (m != g.rank && has(sent)) slot(m, 0, g.rank, sent) = pack(load(m, sent));
         if (turn > 0) in_time = peer_await(g, false, count + (u32)turn);
-        if (turn > 0 && turn <= n_pieces) {
-            Floats<N> mine[MESSAGES], sum[MESSAGES] = {};
-#pragma unroll
-            for (int j = 0; j < MESSAGES; j++) mine[j] = load(g.rank, place(turn - 1, j));
+        if (summed >= 0 && has(summed)) {
+            const Floats<N> mine = load(g.rank, summed);
+            Floats<N> sum;
             for (int m = 0; m < g.n_members; m++) {
-                const Message* from = slot(g.rank, 0, m, turn - 1);
+                const Floats<N> x = m == g.rank ? mine : unpack(slot(g.rank, 0, m, summed));
 #pragma unroll
-                for (int j = 0; j < MESSAGES; j++) {
-                    Floats<N> x = mine[j];
-                    if (m != g.rank && place(turn - 1, j) >= 0) unpack(x, from[j * blockDim.x]);
-#pragma unroll
-                    for (int e = 0; e < N; e++) sum[j].v[e] = m == 0 ? x.v[e] : sum[j].v[e] + x.v[e];
-                }
+                for (int e = 0; e < N; e++) sum.v[e] = m == 0 ? x.v[e] : sum.v[e] + x.v[e];
             }
-#pragma unroll
-            for (int j = 0; j < MESSAGES; j++) {
-                const i64 at = place(turn - 1, j);
-                if (at < 0) continue;
-                Message message;
-                pack(message, sum[j]);
-                for (int m = 0; m < g.n_members; m++)
-                    if (m != g.rank) slot(m, 1, g.rank, turn - 1)[j * blockDim.x] = message;
-                unpack(sum[j], message);
-                store(g.rank, at, sum[j]);
-            }
+            const Message message = pack(sum);
+            for (int m = 0; m < g.n_members; m++)
+                if (m != g.rank) slot(m, 1, g.rank, summed) = message;
+            store(g.rank, summed, message);
         }
-        for (int m = 0; m < g.n_members && turn > 1; m++) {
-            if (m == g.rank) continue;
-            const Message* from = slot(g.rank, 1, m, turn - 2);
-            Message messages[MESSAGES];
-#pragma unroll
-            for (int j = 0; j < MESSAGES; j++)
-                if (place(turn - 2, j) >= 0) messages[j] = from[j * blockDim.x];
-#pragma unroll
-            for (int j = 0; j < MESSAGES; j++) {
-                const i64 at = place(turn - 2, j);
-                Floats<N> x;
-                unpack(x, messages[j]);
-                if (at >= 0) store(m, at, x);
-            }
-        }
+        for (int m = 0; m < g.n_members; m++)
+            if (m != g.rank && written >= 0 && has(written)) store(m, written, slot(g.rank, 1, m, written));
         if (turn <= n_pieces) peer_tell(g, false, count + (u32)turn + 1);
     }
     if (!in_time && threadIdx.x == 0) report_fault(p.late, 0, 0);
@@ -177,8 +142,8 @@ template <typename Message, int N> DEVICE void all_reduce(const PeerSum& all) {
     if (threadIdx.x == 0) peer_staged_count(own)[blockIdx.x] = count + (u32)n_pieces + 1;
 }
 
-KERNEL(all_reduce_staged, PeerSum, 512, 1) { all_reduce<InF32, 4>(p); }
-KERNEL(all_reduce_bf16, PeerSum, 512, 1) { all_reduce<InBf16, 8>(p); }
+KERNEL(all_reduce_staged, PeerSum, 1024, 1) { all_reduce<InF32, 4>(p); }
+KERNEL(all_reduce_bf16, PeerSum, 1024, 1) { all_reduce<InBf16, 8>(p); }
 
 // `PeerGather` of collective.rs: parts joined along an axis; `outer` axes before it, `inner` elements behind it.
 struct PeerGather {

@@ -69,9 +69,9 @@ const COPY_THREADS: u32 = 256;
 const MARKED_THREADS: u32 = 256;
 const MARKED_PER_BLOCK: u64 = 256;
 const STAGED_THREADS: u32 = 512;
-/// Messages of a large sum: their bytes, and how many a thread has in one turn at most.
+/// A thread has one message of a large sum in a turn, of so many bytes.
+const SUM_THREADS: u32 = 1024;
 const MESSAGE_BYTES: u64 = 16;
-const MESSAGES: u64 = 2;
 
 /// A copy, an exchange with peers, or a refusal.
 pub(crate) fn collective(op: &Collective, request: &Request<'_>) -> Result<Choice, Unsupported> {
@@ -152,8 +152,7 @@ fn reduce(link: &Link, group: PeerGroup, request: &Request<'_>) -> Choice {
     };
     let blocks = link.blocks();
     let share = n.div_ceil(message_elems).div_ceil(group.n_members as u64);
-    let threads = u64::from(STAGED_THREADS);
-    let most = (MESSAGES * threads).min(group.slot_bytes() / MESSAGE_BYTES);
+    let most = u64::from(SUM_THREADS).min(group.slot_bytes() / MESSAGE_BYTES);
     let piece = share.div_ceil(blocks.into()).next_multiple_of(32).min(most);
     let choice = Choice::new(name, reason, move |args| {
         let sum = peer_reduce(group, n, args);
@@ -163,7 +162,7 @@ fn reduce(link: &Link, group: PeerGroup, request: &Request<'_>) -> Choice {
             is_aligned: (sum.x.is_multiple_of(32) && sum.out.is_multiple_of(32)).into(),
         };
         let module = ModuleKey::plain("peer");
-        vec![Launch::new(module, kernel, blocks, STAGED_THREADS, &p)]
+        vec![Launch::new(module, kernel, blocks, SUM_THREADS, &p)]
     });
     choice.fault(FaultKind::PeerLate)
 }
