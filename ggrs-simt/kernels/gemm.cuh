@@ -3,6 +3,7 @@
 
 #include "gate.cuh"
 #include "gemm_tiles.cuh"
+#include "matrix.cuh"
 #include "tile_decode.cuh"
 
 // Weights of block formats are kept in planes by the device alone: they can be read before other launches are waited
@@ -21,8 +22,8 @@ struct Gemm {
     const u16* x;
     // What the products of each of them are multiplied with.
     const float* scales;
-    // Rows of m.
-    float* out;
+    // Rows of m: F32, or BF16 with an even m.
+    u8* out;
     // By expert: runs of pairs, and the pairs. A pair is a row of the result. Dense: null.
     const Tile* tiles;
     const i32* pairs;
@@ -38,8 +39,10 @@ struct Gemm {
     i32 pairs_per_row;
     i32 is_gated;
     i32 glu;
+    i32 is_bf16;
+    i32 pad;
 };
-static_assert(sizeof(Gemm) == 176, "Gemm of gemm/params.rs");
+static_assert(sizeof(Gemm) == 184, "Gemm of gemm/params.rs");
 
 struct Task {
     Tile tile;
@@ -81,10 +84,10 @@ DEVICE u32 activation_row(const Gemm& p, const Tile& tile, int i) {
     return (u32)(p.tiles ? p.pairs[at] / p.pairs_per_row : at);
 }
 
-// The row of the result of activation `i` of the tile.
-DEVICE float* result_row(const Gemm& p, const Tile& tile, int i) {
+// Where the row of the result of activation `i` of the tile begins, in elements.
+DEVICE i64 result_row(const Gemm& p, const Tile& tile, int i) {
     int at = tile.first + i;
-    return p.out + (i64)(p.tiles ? p.pairs[at] : at) * p.m;
+    return (i64)(p.tiles ? p.pairs[at] : at) * p.m;
 }
 
 // Pairs whose expert is elsewhere.
@@ -92,24 +95,57 @@ DEVICE void clear_tile(const Gemm& p, const Task& task, int n_threads) {
     int height = p.is_gated ? TILE_ROWS / 2 : TILE_ROWS, first = task.rows * height;
     for (int i = threadIdx.x; i < task.tile.count * height; i += n_threads) {
         int row = first + i % height;
-        if (row < p.m) result_row(p, task.tile, i / height)[row] = 0.0f;
+        if (row < p.m) store_float(p.out, p.is_bf16 ? BF16 : F32, result_row(p, task.tile, i / height) + row, 0.0f);
     }
 }
 
-// One fragment of sums, 16 rows of the tile from `row` on, times columns 2 t and 2 t + 1 from `column` on. In a gated
-// unit, a lane's rows are the same row of gate and up.
-DEVICE void store_sums(const Gemm& p, const Task& task, const float* scales, int row, int column, const float (&sums)[4]) {
+// The row of the result that a row of the tile has.
+DEVICE int row_of_result(const Gemm& p, const Task& task, int row) {
+    return p.is_gated ? task.rows * (TILE_ROWS / 2) + (row >> 4) * 8 + (row & 7) : task.rows * TILE_ROWS + row;
+}
+
+// A fragment of a lane: rows `row` and `row + 8` of the tile times columns `column` and `column + 1`. In a gated unit,
+// these rows are the same row of gate and up.
+struct Fragment {
+    float first[2], second[2];
+};
+
+DEVICE void store_f32(const Gemm& p, const Task& task, int row, int column, const Fragment& f) {
+    const int at = row_of_result(p, task, row);
     for (int i = 0; i < 2; i++) {
         if (column + i >= task.tile.count) return;
-        float* out = result_row(p, task.tile, column + i);
-        const float first = sums[i] * scales[column + i], second = sums[2 + i] * scales[column + i];
-        if (p.is_gated) {
-            int at = task.rows * (TILE_ROWS / 2) + (row >> 4) * 8 + (row & 7);
-            if (at < p.m) out[at] = glu_gate(p.glu, first) * second;
-        } else {
-            int at = task.rows * TILE_ROWS + row;
-            if (at < p.m) out[at] = first;
-            if (at + 8 < p.m) out[at + 8] = second;
-        }
+        float* out = (float*)p.out + result_row(p, task.tile, column + i);
+        if (at < p.m) out[at] = f.first[i];
+        if (!p.is_gated && at + 8 < p.m) out[at + 8] = f.second[i];
     }
+}
+
+// Two neighbouring rows at once: a lane swaps what the lane of the row above or below it stores. All lanes come here.
+DEVICE void store_bf16(const Gemm& p, const Task& task, int row, int column, const Fragment& f) {
+    const bool is_odd = row & 1;
+    const int at = row_of_result(p, task, row & ~1);
+    auto swap = [&](float for_even, float for_odd) {
+        const float given = __shfl_xor_sync(FULL_MASK, is_odd ? for_even : for_odd, 4);
+        return is_odd ? pack_bf16(given, for_odd) : pack_bf16(for_even, given);
+    };
+    auto store = [&](int i, int at, u32 two) {
+        if (column + i < task.tile.count && at < p.m) *(u32*)((u16*)p.out + result_row(p, task.tile, column + i) + at) = two;
+    };
+    if (p.is_gated) {
+        store(is_odd, at, swap(f.first[0], f.first[1]));
+        return;
+    }
+    for (int i = 0; i < 2; i++) store(i, is_odd ? at + 8 : at, swap(f.first[i], f.second[i]));
+}
+
+DEVICE void store_sums(const Gemm& p, const Task& task, const float* scales, int row, int column, const float (&sums)[4]) {
+    Fragment f;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        f.first[i] = sums[i] * scales[column + i];
+        f.second[i] = sums[2 + i] * scales[column + i];
+        if (p.is_gated) f.first[i] = glu_gate(p.glu, f.first[i]) * f.second[i];
+    }
+    if (p.is_bf16) store_bf16(p, task, row, column, f);
+    else store_f32(p, task, row, column, f);
 }

@@ -2,6 +2,7 @@
 // fragments come (tile_decode.cuh), and with zeros up to whole steps of 128. Rows of F16 are divided by a power of two
 // of their own, which keeps what is far from 1 in range.
 
+#include "floats.cuh"
 #include "matrix.cuh"
 
 // Which 32 of 128 elements each of four lanes has.
@@ -49,7 +50,10 @@ DEVICE i64 row_pitch(const View& v) {
 DEVICE float4 four_of_row(const View& x, bool is_plain, i64 row, int at) {
     float4 four = {0.0f, 0.0f, 0.0f, 0.0f};
     if (at >= x.size[4]) return four;
-    if (is_plain) return *(const float4*)((const float*)x.data + row + at);
+    if (is_plain) {
+        const Floats<4> y = load_floats<4>(x.data, x.dtype, row + at);
+        return {y.v[0], y.v[1], y.v[2], y.v[3]};
+    }
     four.x = load_float(x.data, x.dtype, row + at * x.stride[4]);
     four.y = load_float(x.data, x.dtype, row + (at + 1) * x.stride[4]);
     four.z = load_float(x.data, x.dtype, row + (at + 2) * x.stride[4]);
@@ -107,7 +111,7 @@ DEVICE void convert_rows(const ActivationRows& p, int block, int n_blocks) {
     __shared__ float most_of_warp[32];
     const int units = (p.x.size[4] + 127) / 128 * 8, rows = (int)view_rows(p.x);
     const i64 pitch = row_pitch(p.x);
-    const bool is_plain = p.x.dtype == F32 && p.x.stride[4] == 1 && pitch >= 0 && pitch % 4 == 0 && (u64)p.x.data % 16 == 0;
+    const bool is_plain = p.x.stride[4] == 1 && pitch >= 0 && pitch % 4 == 0 && (u64)p.x.data % 16 == 0;
     int warps = 1;
     while (warps * WARP < units && warps < N_WARPS) warps *= 2;
     const int together = N_WARPS / warps, lane = threadIdx.x % (warps * WARP), first_warp = WARP_ID / warps * warps;

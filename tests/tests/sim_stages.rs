@@ -137,6 +137,23 @@ fn experts(n_tokens: usize) -> Graph {
     b.seal().unwrap()
 }
 
+/// Experts that are chosen already: their answers, weighted and added up.
+fn answers(n_tokens: usize) -> Graph {
+    let mut b = GraphBuilder::new();
+    let x = b.input("x", DType::F32, [n_tokens, 1, N_EMBD]).unwrap();
+    let ids = b.input("ids", DType::I32, [n_tokens, 4]).unwrap();
+    let weights = b.input("weights", DType::F32, [n_tokens, 4, 1]).unwrap();
+    let mut bank = |name: &str, dtype, shape: [usize; 3]| b.weight(name, dtype, shape).unwrap();
+    let [gate, up] = ["gate", "up"].map(|name| bank(name, DType::Q4_K, [N_EXPERTS, N_FF, N_EMBD]));
+    let down = bank("down", DType::Q8_0, [N_EXPERTS, N_EMBD, N_FF]);
+    let hidden = b.matmul_id_glu(GluKind::Swiglu, gate, up, x, ids).unwrap();
+    let answers = b.matmul_id(down, hidden, ids).unwrap();
+    let weighted = b.mul(answers, weights).unwrap();
+    let sum = b.sum(weighted, 1).unwrap();
+    b.output("sum", sum).unwrap();
+    b.seal().unwrap()
+}
+
 fn ints(values: &[i32]) -> Vec<u8> {
     values.iter().flat_map(|i| i.to_le_bytes()).collect()
 }
@@ -273,6 +290,17 @@ fn experts_are_chosen_where_they_are_multiplied() {
             4e-4,
         );
     }
+}
+
+#[test]
+fn answers_of_experts_of_many_tokens_travel_in_16_bits() {
+    let n_tokens = 41;
+    let ids: Vec<i32> = (0..n_tokens * 4)
+        .map(|i| i * 7 % N_EXPERTS as i32)
+        .collect();
+    // A sort and a product, twice, and the sum.
+    let stage = ("matmul_id_glu/gemm+matmul_id/gemm+weighted_sum", 5);
+    check(&answers(n_tokens as usize), &[("ids", &ids)], stage, 1e-5);
 }
 
 #[test]

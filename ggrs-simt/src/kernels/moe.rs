@@ -1,7 +1,7 @@
 //! Products with experts chosen per token, alone or as gate and up of a gated linear unit.
 
 use ggrs_core::Unsupported;
-use ggrs_core::ops::{MatMulId, MatMulIdGlu};
+use ggrs_core::ops::{MatMulId, MatMulIdGlu, Op};
 
 use super::gemm;
 use super::product::{self, Form};
@@ -21,6 +21,16 @@ pub(crate) fn matmul_id_glu(
     let many = gemm::grouped(request, op.window, Some(op.kind));
     let form = Form::by_id(op.window, Some(op.kind), request);
     product::choose(many, form, request)
+}
+
+/// The kernel by matrix units for either, if they take it: the one that writes BF16 as well.
+pub(crate) fn by_matrix_units(request: &Request<'_>) -> Option<Choice> {
+    let (window, glu) = match request.operands.op {
+        Op::MatMulId(op) => (op.window, None),
+        Op::MatMulIdGlu(op) => (op.window, Some(op.kind)),
+        _ => return None,
+    };
+    gemm::grouped(request, window, glu).ok()
 }
 
 /// The modules are those of all products.

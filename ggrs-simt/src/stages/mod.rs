@@ -4,10 +4,10 @@
 //! again when it is compiled, by the same pure function.
 
 mod experts;
+mod experts_many;
 mod norm_products;
 mod qk_prep;
 mod walk;
-mod weighted_sum;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -113,12 +113,12 @@ const FINDERS: &[Find] = &[
     experts::find,
     norm_products::find,
     qk_prep::find,
-    weighted_sum::find,
+    experts_many::find,
 ];
 
 /// Every module that stages can ask for.
 pub(crate) fn modules() -> Vec<ModuleKey> {
-    [kernels::qk_prep::modules(), weighted_sum::modules()].concat()
+    [kernels::qk_prep::modules(), experts_many::modules()].concat()
 }
 
 /// The stages of a plan's steps, in order and apart from each other. Exact plans have none: they are what others are

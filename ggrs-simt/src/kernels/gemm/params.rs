@@ -9,7 +9,7 @@ use crate::driver::DevicePtr;
 use crate::kernel::Args;
 use crate::kernels::product::params::int;
 use crate::kernels::product::{Form, Held, glu_number};
-use crate::params::{FaultCell, View};
+use crate::params::{FaultCell, View, dtype_number};
 use crate::planes::Planes;
 
 /// Alignment inside the working memory.
@@ -152,9 +152,11 @@ pub(super) struct Gemm {
     pairs_per_row: i32,
     is_gated: i32,
     glu: i32,
+    is_bf16: i32,
+    pad: i32,
 }
 
-const _: () = assert!(size_of::<Gemm>() == 176);
+const _: () = assert!(size_of::<Gemm>() == 184);
 
 /// A weight's planes; scalars are one plane.
 fn planes(args: &Args<'_>, i: usize, dtype: DType) -> Planes {
@@ -168,11 +170,12 @@ fn planes(args: &Args<'_>, i: usize, dtype: DType) -> Planes {
 impl Gemm {
     pub(super) fn new(form: &Form, shape: &Shape, args: &Args<'_>, buffers: &Buffers) -> Self {
         let place = |at: u64| form.experts.map_or(0, |_| args.scratch.plus(at).0);
+        let out = args.output(0);
         Self {
             planes: [0, form.n_weights() - 1].map(|i| planes(args, i, shape.dtype)),
             x: args.scratch.0,
             scales: args.scratch.plus(buffers.scales).0,
-            out: args.output(0).data,
+            out: out.data,
             tiles: place(buffers.tiles),
             pairs: place(buffers.pairs),
             row_blocks: shape.row_blocks,
@@ -183,6 +186,8 @@ impl Gemm {
             pairs_per_row: int(shape.results_per_row),
             is_gated: i32::from(shape.is_gated),
             glu: form.glu.map_or(0, glu_number),
+            is_bf16: (out.dtype == dtype_number(DType::BF16)).into(),
+            pad: 0,
         }
     }
 }
