@@ -2,7 +2,7 @@
 
 #include "gemm_rows.cuh"
 
-KERNEL(convert_activations, ActivationRows, 256, 4) {
+KERNEL(convert_activations, ActivationRows, 256, 3) {
     WAIT();
     TRIGGER();
     convert_rows(p, blockIdx.x, gridDim.x);

@@ -17,11 +17,16 @@ struct ActivationRows {
     u16* to;
     // What the product of each row must be multiplied with.
     float* scales;
+    // Elements between rows if it is the same for all, else -1.
+    i64 pitch;
+    i32 n_rows;
     i32 order;
     // 1: F16, 0: BF16.
     i32 is_f16;
+    // Are elements neighbours, and fours of them at multiples of their bytes?
+    i32 is_plain;
 };
-static_assert(sizeof(ActivationRows) == 96, "ActivationRows of gemm/params.rs");
+static_assert(sizeof(ActivationRows) == 112, "ActivationRows of gemm/params.rs");
 
 // The element of 128 that comes first of the four that lane `t` has in step `j` of 16.
 DEVICE int element_in_order(int order, int j, int t) {
@@ -34,23 +39,12 @@ DEVICE int element_in_order(int order, int j, int t) {
     }
 }
 
-// Elements between rows if it is the same for all, else -1.
-DEVICE i64 row_pitch(const View& v) {
-    i64 pitch = 0, rows = 1;
-    for (int axis = 3; axis >= 0; axis--) {
-        if (v.size[axis] == 1) continue;
-        if (rows == 1) pitch = v.stride[axis];
-        else if (v.stride[axis] != pitch * rows) return -1;
-        rows *= v.size[axis];
-    }
-    return pitch;
-}
-
 // Four elements of a row from `at` on; a row has a multiple of four.
-DEVICE float4 four_of_row(const View& x, bool is_plain, i64 row, int at) {
+DEVICE float4 four_of_row(const ActivationRows& p, i64 row, int at) {
+    const View& x = p.x;
     float4 four = {0.0f, 0.0f, 0.0f, 0.0f};
     if (at >= x.size[4]) return four;
-    if (is_plain) {
+    if (p.is_plain) {
         const Floats<4> y = load_floats<4>(x.data, x.dtype, row + at);
         return {y.v[0], y.v[1], y.v[2], y.v[3]};
     }
@@ -65,11 +59,11 @@ DEVICE float4 four_of_row(const View& x, bool is_plain, i64 row, int at) {
 struct Unit {
     float4 fours[4];
 };
-DEVICE Unit unit_of_row(const ActivationRows& p, bool is_plain, i64 row, int unit) {
+DEVICE Unit unit_of_row(const ActivationRows& p, i64 row, int unit) {
     Unit u;
 #pragma unroll
     for (int t = 0; t < 4; t++) {
-        u.fours[t] = four_of_row(p.x, is_plain, row, (unit >> 3) * 128 + element_in_order(p.order, unit & 7, t));
+        u.fours[t] = four_of_row(p, row, (unit >> 3) * 128 + element_in_order(p.order, unit & 7, t));
     }
     return u;
 }
@@ -105,28 +99,33 @@ DEVICE void store_unit(const ActivationRows& p, const Unit& u, float factor, uin
     to[1] = second;
 }
 
-// Block `block` of `n_blocks` converts its rows: so many warps have a row together that each lane has one unit of it, if
+// Units of a row that a lane keeps; others are read twice.
+#define UNITS_KEPT 2
+
+// Block `block` of `n_blocks` converts its rows: so many warps have a row together that their lanes keep all of it, if
 // the block has as many.
 DEVICE void convert_rows(const ActivationRows& p, int block, int n_blocks) {
     __shared__ float most_of_warp[32];
-    const int units = (p.x.size[4] + 127) / 128 * 8, rows = (int)view_rows(p.x);
-    const i64 pitch = row_pitch(p.x);
-    const bool is_plain = p.x.stride[4] == 1 && pitch >= 0 && pitch % 4 == 0 && (u64)p.x.data % 16 == 0;
+    const int units = (p.x.size[4] + 127) / 128 * 8;
     int warps = 1;
-    while (warps * WARP < units && warps < N_WARPS) warps *= 2;
-    const int together = N_WARPS / warps, lane = threadIdx.x % (warps * WARP), first_warp = WARP_ID / warps * warps;
-    for (int first = block * together; first < rows; first += n_blocks * together) {
+    while (warps * WARP * UNITS_KEPT < units && warps < N_WARPS) warps *= 2;
+    const int together = N_WARPS / warps, first_warp = WARP_ID / warps * warps;
+    const int lanes = warps * WARP, lane = threadIdx.x % lanes;
+    for (int first = block * together; first < p.n_rows; first += n_blocks * together) {
         const int row = first + WARP_ID / warps;
-        const bool is_there = row < rows;
-        const i64 from = !is_there ? 0 : pitch >= 0 ? row * pitch : row_offset(p.x, row);
-        Unit mine = {};
-        if (is_there && lane < units) mine = unit_of_row(p, is_plain, from, lane);
+        const bool is_there = row < p.n_rows;
+        const i64 from = !is_there ? 0 : p.pitch >= 0 ? row * p.pitch : row_offset(p.x, row);
+        Unit kept[UNITS_KEPT] = {};
+#pragma unroll
+        for (int i = 0; i < UNITS_KEPT; i++)
+            if (is_there && lane + i * lanes < units) kept[i] = unit_of_row(p, from, lane + i * lanes);
         u32 exponent = 127;
         if (p.is_f16) {
-            float most = largest_of(mine);
-            for (int unit = lane + warps * WARP; is_there && unit < units; unit += warps * WARP) {
-                most = fmaxf(most, largest_of(unit_of_row(p, is_plain, from, unit)));
-            }
+            float most = 0.0f;
+#pragma unroll
+            for (int i = 0; i < UNITS_KEPT; i++) most = fmaxf(most, largest_of(kept[i]));
+            for (int unit = lane + UNITS_KEPT * lanes; is_there && unit < units; unit += lanes)
+                most = fmaxf(most, largest_of(unit_of_row(p, from, unit)));
             most = warp_max(most);
             if (warps > 1) {
                 if (LANE == 0) most_of_warp[WARP_ID] = most;
@@ -142,9 +141,10 @@ DEVICE void convert_rows(const ActivationRows& p, int block, int n_blocks) {
         const float factor = __uint_as_float((254 - exponent) << 23);
         if (lane == 0) p.scales[row] = __uint_as_float(exponent << 23);
         uint4* to = (uint4*)p.to + (i64)row * units * 2;
-        if (lane < units) store_unit(p, mine, factor, to + lane * 2);
-        for (int unit = lane + warps * WARP; unit < units; unit += warps * WARP) {
-            store_unit(p, unit_of_row(p, is_plain, from, unit), factor, to + unit * 2);
-        }
+#pragma unroll
+        for (int i = 0; i < UNITS_KEPT; i++)
+            if (lane + i * lanes < units) store_unit(p, kept[i], factor, to + (lane + i * lanes) * 2);
+        for (int unit = lane + UNITS_KEPT * lanes; unit < units; unit += lanes)
+            store_unit(p, unit_of_row(p, from, unit), factor, to + unit * 2);
     }
 }

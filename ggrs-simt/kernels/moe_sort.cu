@@ -5,8 +5,8 @@
 #include "gemm_rows.cuh"
 #include "gemm_tiles.cuh"
 
-#define THREADS 1024
-#define SEGMENTS (THREADS / 32)
+#define THREADS 256
+#define N_SEGMENTS (THREADS / 32)
 
 // `Sort` of gemm/params.rs.
 struct Sort {
@@ -21,35 +21,54 @@ struct Sort {
     i32 first;
     i32 held;
     i32 total;
+    // Do the ids lie without gaps, at a multiple of 16 bytes?
+    i32 is_plain;
+    i32 pad;
 };
-static_assert(sizeof(Sort) == 216, "Sort of gemm/params.rs");
+static_assert(sizeof(Sort) == 240, "Sort of gemm/params.rs");
 
-// Ids are I32.
-DEVICE int id_of(const Sort& p, bool is_plain, int pair) {
-    int n_used = p.ids.size[4];
-    i64 at = is_plain ? pair : pair / n_used * p.ids.stride[3] + pair % n_used * p.ids.stride[4];
-    return ((const i32*)p.ids.data)[at];
-}
-// A negative id wraps to a large one.
-DEVICE int group_of(const Sort& p, int id) {
-    u32 place = (u32)id - (u32)p.first;
-    return place < (u32)p.held ? (int)place : p.held;
+// The groups of four pairs, -1 behind the last pair: a negative id wraps to a large one. Ids are I32.
+struct Four {
+    int id[4], group[4];
+};
+DEVICE Four four_at(const Sort& p, int pair, int end) {
+    const int n_used = p.ids.size[4];
+    const i32* ids = (const i32*)p.ids.data;
+    Four four;
+    if (p.is_plain && pair + 4 <= end) {
+        const int4 all = *(const int4*)(ids + pair);
+        four = {{all.x, all.y, all.z, all.w}, {}};
+    } else {
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int at = pair + e < end ? pair + e : 0;
+            four.id[e] = ids[at / n_used * p.ids.stride[3] + at % n_used * p.ids.stride[4]];
+        }
+    }
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+        const u32 place = (u32)four.id[e] - (u32)p.first;
+        four.group[e] = pair + e >= end ? -1 : place < (u32)p.held ? (int)place : p.held;
+    }
+    return four;
 }
 
 DEVICE void sort_group(const Sort& p, int group) {
-    __shared__ int n_before[SEGMENTS];
-    __shared__ int n_mine[SEGMENTS];
+    __shared__ int n_before[N_SEGMENTS];
+    __shared__ int n_mine[N_SEGMENTS];
     const int n_pairs = p.ids.size[3] * p.ids.size[4];
-    const bool is_plain = p.ids.stride[4] == 1 && (p.ids.stride[3] == p.ids.size[4] || p.ids.size[3] == 1);
-    // Each warp looks at a segment of the pairs.
-    int segment = (n_pairs + THREADS - 1) / THREADS * 32;
-    int from = WARP_ID * segment, to = from + segment < n_pairs ? from + segment : n_pairs;
+    // Each warp looks at a segment of the pairs, each lane at four of 128.
+    const int segment = (n_pairs + N_SEGMENTS * 128 - 1) / (N_SEGMENTS * 128) * 128;
+    const int from = WARP_ID * segment, to = from + segment < n_pairs ? from + segment : n_pairs;
     int before = 0, mine = 0;
-#pragma unroll 8
-    for (int i = from; i < to; i += 32) {
-        int at = i + LANE < to ? group_of(p, id_of(p, is_plain, i + LANE)) : -1;
-        before += at >= 0 && at < group;
-        mine += at == group;
+#pragma unroll 4
+    for (int i = from; i < to; i += 128) {
+        const Four four = four_at(p, i + LANE * 4, to);
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            before += four.group[e] >= 0 && four.group[e] < group;
+            mine += four.group[e] == group;
+        }
     }
     before = warp_sum(before);
     mine = warp_sum(mine);
@@ -59,23 +78,31 @@ DEVICE void sort_group(const Sort& p, int group) {
     }
     __syncthreads();
     int first = 0, count = 0, place = 0;
-    for (int i = 0; i < SEGMENTS; i++) {
+    for (int i = 0; i < N_SEGMENTS; i++) {
         first += n_before[i];
         if (i < WARP_ID) place += n_mine[i];
         count += n_mine[i];
     }
     place += first;
 #pragma unroll 4
-    for (int i = from; mine > 0 && i < to; i += 32) {
-        bool is_there = i + LANE < to;
-        int id = is_there ? id_of(p, is_plain, i + LANE) : 0;
-        bool is_mine = is_there && group_of(p, id) == group;
-        u32 all = __ballot_sync(FULL_MASK, is_mine);
-        if (is_mine) {
-            p.pairs[place + __popc(all & ((1u << LANE) - 1))] = i + LANE;
-            if (group == p.held && (id < 0 || id >= p.total)) report_fault(p.fault, (i + LANE) / p.ids.size[4], id);
+    for (int i = from; mine > 0 && i < to; i += 128) {
+        const int pair = i + LANE * 4;
+        const Four four = four_at(p, pair, to);
+        u32 all[4];
+        int own = place;
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            all[e] = __ballot_sync(FULL_MASK, four.group[e] == group);
+            own += __popc(all[e] & ((1u << LANE) - 1));
+            place += __popc(all[e]);
         }
-        place += __popc(all);
+#pragma unroll
+        for (int e = 0; e < 4; e++) {
+            const int id = four.id[e];
+            if (four.group[e] != group) continue;
+            p.pairs[own++] = pair + e;
+            if (group == p.held && (id < 0 || id >= p.total)) report_fault(p.fault, (pair + e) / p.ids.size[4], id);
+        }
     }
     // Room for tiles starts at `first / n_tile + group`: enough for all before, however they are shared out.
     int tile = first / p.n_tile + group, end = (first + count) / p.n_tile + group + 1;
@@ -87,7 +114,7 @@ DEVICE void sort_group(const Sort& p, int group) {
     }
 }
 
-KERNEL(moe_sort, Sort, THREADS, 1) {
+KERNEL(moe_sort, Sort, THREADS, 3) {
     WAIT();
     TRIGGER();
     int n_groups = p.held + 1;

@@ -75,6 +75,27 @@ impl View {
         outer.iter().map(|n| u64::from(n.unsigned_abs())).product()
     }
 
+    /// Elements from each row to the next, if they are the same for all rows.
+    pub(crate) fn row_pitch(&self) -> Option<i64> {
+        let ([strides @ .., _], [sizes @ .., _]) = (&self.stride, &self.size);
+        let axes = strides.iter().zip(sizes).rev().filter(|(_, n)| **n != 1);
+        let mut pitch = None;
+        let mut rows = 1;
+        for (stride, n) in axes {
+            let expected = pitch.get_or_insert(*stride).saturating_mul(rows);
+            if *stride != expected {
+                return None;
+            }
+            rows = rows.saturating_mul(i64::from(*n));
+        }
+        Some(pitch.unwrap_or_else(|| self.width().into()))
+    }
+
+    /// Are the elements of a row neighbours?
+    pub(crate) const fn has_neighbours(&self) -> bool {
+        self.stride[4] == 1 || self.size[4] == 1
+    }
+
     /// Size of the last axis.
     pub(crate) const fn width(&self) -> u32 {
         self.size[4].unsigned_abs()

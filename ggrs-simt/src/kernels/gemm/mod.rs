@@ -23,11 +23,10 @@ const MIN_PAIRS_PER_EXPERT: usize = 2;
 /// Experts that the sort has blocks for.
 const MAX_EXPERTS: usize = 4096;
 
-/// Elements of a row that a warp converts at once.
-const CONVERTED_BY_WARP: usize = 512;
-/// Threads of a block that converts activations, and of one that sorts as well.
+/// Elements of a row that a warp keeps while it converts them.
+const CONVERTED_BY_WARP: usize = 1024;
+/// Threads of a block that converts activations or sorts pairs.
 const CONVERT_THREADS: u32 = 256;
-const SORT_THREADS: u32 = 1024;
 /// Blocks that convert: enough to fill any device.
 const MAX_BLOCKS: u32 = 4096;
 
@@ -106,27 +105,31 @@ fn launches(
     args: &Args<'_>,
 ) -> Vec<Launch> {
     let rows = ActivationRows::new(shape, args.input(form.n_weights()), args.scratch, buffers);
-    let blocks = |threads: u32| {
-        let warps = shape
-            .padded_k()
-            .div_ceil(CONVERTED_BY_WARP)
-            .next_power_of_two();
-        let rows = (threads as usize / 32 / warps).max(1);
-        u32::try_from(shape.n_rows.div_ceil(rows))
-            .unwrap_or(MAX_BLOCKS)
-            .min(MAX_BLOCKS)
-    };
+    let warps = shape
+        .padded_k()
+        .div_ceil(CONVERTED_BY_WARP)
+        .next_power_of_two();
+    let rows_of_block = (CONVERT_THREADS as usize / 32 / warps).max(1);
+    let blocks = shape
+        .n_rows
+        .div_ceil(rows_of_block)
+        .min(MAX_BLOCKS as usize) as u32;
     let prepare = match form.experts {
         None => {
             let module = ModuleKey::plain("gemm_convert");
-            let grid = blocks(CONVERT_THREADS);
-            Launch::new(module, "convert_activations", grid, CONVERT_THREADS, &rows)
+            Launch::new(
+                module,
+                "convert_activations",
+                blocks,
+                CONVERT_THREADS,
+                &rows,
+            )
         }
         Some(experts) => {
             let sort = Sort::new(rows, args, form.n_weights() + 1, buffers, experts, tile);
-            let grid = experts.held as u32 + 1 + blocks(SORT_THREADS);
+            let grid = experts.held as u32 + 1 + blocks;
             let module = ModuleKey::plain("moe_sort");
-            Launch::new(module, "moe_sort", grid, SORT_THREADS, &sort)
+            Launch::new(module, "moe_sort", grid, CONVERT_THREADS, &sort)
         }
     };
     let gemm = Gemm::new(form, shape, args, buffers);

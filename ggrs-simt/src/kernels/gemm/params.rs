@@ -64,11 +64,14 @@ pub(super) struct ActivationRows {
     x: View,
     to: u64,
     scales: u64,
+    pitch: i64,
+    n_rows: i32,
     order: i32,
     is_f16: i32,
+    is_plain: i32,
 }
 
-const _: () = assert!(size_of::<ActivationRows>() == 96);
+const _: () = assert!(size_of::<ActivationRows>() == 112);
 
 /// `KOrder` of `gemm_rows.cuh`: the order in which fragments of a format come.
 const fn order(dtype: DType) -> i32 {
@@ -83,12 +86,19 @@ const fn order(dtype: DType) -> i32 {
 
 impl ActivationRows {
     pub(super) fn new(shape: &Shape, x: View, scratch: DevicePtr, buffers: &Buffers) -> Self {
+        let pitch = x.row_pitch();
+        let is_plain = pitch.is_some_and(|pitch| pitch % 4 == 0)
+            && x.has_neighbours()
+            && x.data.is_multiple_of(16);
         Self {
             x,
             to: scratch.0,
             scales: scratch.plus(buffers.scales).0,
+            pitch: pitch.unwrap_or(-1),
+            n_rows: int(shape.n_rows),
             order: order(shape.dtype),
-            is_f16: i32::from(shape.is_f16()),
+            is_f16: shape.is_f16().into(),
+            is_plain: is_plain.into(),
         }
     }
 }
@@ -106,9 +116,11 @@ pub(super) struct Sort {
     first: i32,
     held: i32,
     total: i32,
+    is_plain: i32,
+    pad: i32,
 }
 
-const _: () = assert!(size_of::<Sort>() == 216);
+const _: () = assert!(size_of::<Sort>() == 240);
 
 impl Sort {
     /// `ids`: which operand they are.
@@ -120,9 +132,11 @@ impl Sort {
         experts: Held,
         tile: Tile,
     ) -> Self {
+        let ids = args.input(ids);
+        let is_gapless = ids.has_neighbours() && ids.row_pitch() == Some(ids.width().into());
         Self {
             rows,
-            ids: args.input(ids),
+            ids,
             fault: args.cell(0),
             pairs: args.scratch.plus(buffers.pairs).0,
             tiles: args.scratch.plus(buffers.tiles).0,
@@ -130,6 +144,8 @@ impl Sort {
             first: int(experts.first),
             held: int(experts.held),
             total: int(experts.total),
+            is_plain: (is_gapless && ids.data.is_multiple_of(16)).into(),
+            pad: 0,
         }
     }
 }
