@@ -2,6 +2,7 @@
 // N_TILE activations. A warp decodes its weights straight into the registers of the fragments; activations come
 // through shared memory. A step is 128 values of k.
 
+#include "matrix.cuh"
 #define TILE_ROWS 128
 #include "gemm.cuh"
 
@@ -117,10 +118,12 @@ KERNEL(gemm, Gemm, THREADS, MIN_BLOCKS) {
         if (step + 1 < n_steps) load(step + 1);
         multiply_panel(sums, w, stage + PANEL_BYTES);
     }
+    __syncthreads();
+    float* kept = (float*)space;
 #pragma unroll
     for (int i = 0; i < 2; i++)
 #pragma unroll
-        for (int j = 0; j < N_TILE / 8; j++) {
-            store_sums(p, task, scales, WARP_ID * 32 + i * 16 + g, j * 8 + 2 * t, sums[i][j]);
-        }
+        for (int j = 0; j < N_TILE / 8; j++) keep_sums(kept, WARP_ID * 32 + i * 16 + g, j * 8 + 2 * t, sums[i][j]);
+    __syncthreads();
+    store_tile(p, task, scales, kept, THREADS);
 }

@@ -1,9 +1,9 @@
 // Products of many activations by matrix units: what a block is to compute. Tiles are TILE_ROWS rows of weights (with a
 // gated unit: half of them gate and half up, in turns of 8) times N_TILE activations.
 
+#include "floats.cuh"
 #include "gate.cuh"
 #include "gemm_tiles.cuh"
-#include "matrix.cuh"
 #include "tile_decode.cuh"
 
 // Weights of block formats are kept in planes by the device alone: they can be read before other launches are waited
@@ -22,7 +22,7 @@ struct Gemm {
     const u16* x;
     // What the products of each of them are multiplied with.
     const float* scales;
-    // Rows of m: F32, or BF16 with an even m.
+    // Rows of m.
     u8* out;
     // By expert: runs of pairs, and the pairs. A pair is a row of the result. Dense: null.
     const Tile* tiles;
@@ -39,10 +39,14 @@ struct Gemm {
     i32 pairs_per_row;
     i32 is_gated;
     i32 glu;
-    i32 is_bf16;
+    // Of the result.
+    i32 dtype;
     i32 pad;
 };
 static_assert(sizeof(Gemm) == 184, "Gemm of gemm/params.rs");
+
+// Rows of the result that a tile has.
+DEVICE int rows_of_tile(const Gemm& p) { return p.is_gated ? TILE_ROWS / 2 : TILE_ROWS; }
 
 struct Task {
     Tile tile;
@@ -52,8 +56,7 @@ struct Task {
 
 // Dense: blocks that run together share weights and activations alike, 16 tiles of rows in a band.
 DEVICE Task task_of(const Gemm& p, int n_tile, int block) {
-    int rows_of_result = p.is_gated ? TILE_ROWS / 2 : TILE_ROWS;
-    int row_tiles = (p.m + rows_of_result - 1) / rows_of_result;
+    int row_tiles = (p.m + rows_of_tile(p) - 1) / rows_of_tile(p);
     Task task;
     if (p.tiles) {
         task.rows = block % row_tiles;
@@ -92,60 +95,43 @@ DEVICE i64 result_row(const Gemm& p, const Tile& tile, int i) {
 
 // Pairs whose expert is elsewhere.
 DEVICE void clear_tile(const Gemm& p, const Task& task, int n_threads) {
-    int height = p.is_gated ? TILE_ROWS / 2 : TILE_ROWS, first = task.rows * height;
+    const int height = rows_of_tile(p), first = task.rows * height;
     for (int i = threadIdx.x; i < task.tile.count * height; i += n_threads) {
         int row = first + i % height;
-        if (row < p.m) store_float(p.out, p.is_bf16 ? BF16 : F32, result_row(p, task.tile, i / height) + row, 0.0f);
+        if (row < p.m) store_float(p.out, p.dtype, result_row(p, task.tile, i / height) + row, 0.0f);
     }
 }
 
-// The row of the result that a row of the tile has.
-DEVICE int row_of_result(const Gemm& p, const Task& task, int row) {
-    return p.is_gated ? task.rows * (TILE_ROWS / 2) + (row >> 4) * 8 + (row & 7) : task.rows * TILE_ROWS + row;
-}
+// Sums of a tile in shared memory, activation by activation: floats from one to the next, so many that the lanes of a
+// fragment write to different banks.
+#define SUMS_PITCH (TILE_ROWS + 4)
 
-// A fragment of a lane: rows `row` and `row + 8` of the tile times columns `column` and `column + 1`. In a gated unit,
-// these rows are the same row of gate and up.
-struct Fragment {
-    float first[2], second[2];
-};
-
-DEVICE void store_f32(const Gemm& p, const Task& task, int row, int column, const Fragment& f) {
-    const int at = row_of_result(p, task, row);
-    for (int i = 0; i < 2; i++) {
-        if (column + i >= task.tile.count) return;
-        float* out = (float*)p.out + result_row(p, task.tile, column + i);
-        if (at < p.m) out[at] = f.first[i];
-        if (!p.is_gated && at + 8 < p.m) out[at + 8] = f.second[i];
-    }
-}
-
-// Two neighbouring rows at once: a lane swaps what the lane of the row above or below it stores. All lanes come here.
-DEVICE void store_bf16(const Gemm& p, const Task& task, int row, int column, const Fragment& f) {
-    const bool is_odd = row & 1;
-    const int at = row_of_result(p, task, row & ~1);
-    auto swap = [&](float for_even, float for_odd) {
-        const float given = __shfl_xor_sync(FULL_MASK, is_odd ? for_even : for_odd, 4);
-        return is_odd ? pack_bf16(given, for_odd) : pack_bf16(for_even, given);
-    };
-    auto store = [&](int i, int at, u32 two) {
-        if (column + i < task.tile.count && at < p.m) *(u32*)((u16*)p.out + result_row(p, task.tile, column + i) + at) = two;
-    };
-    if (p.is_gated) {
-        store(is_odd, at, swap(f.first[0], f.first[1]));
-        return;
-    }
-    for (int i = 0; i < 2; i++) store(i, is_odd ? at + 8 : at, swap(f.first[i], f.second[i]));
-}
-
-DEVICE void store_sums(const Gemm& p, const Task& task, const float* scales, int row, int column, const float (&sums)[4]) {
-    Fragment f;
+// One fragment of sums: rows `row` and `row + 8` of the tile times columns `column` and `column + 1`.
+DEVICE void keep_sums(float* kept, int row, int column, const float (&sums)[4]) {
 #pragma unroll
-    for (int i = 0; i < 2; i++) {
-        f.first[i] = sums[i] * scales[column + i];
-        f.second[i] = sums[2 + i] * scales[column + i];
-        if (p.is_gated) f.first[i] = glu_gate(p.glu, f.first[i]) * f.second[i];
+    for (int i = 0; i < 4; i++) kept[(column + i % 2) * SUMS_PITCH + row + i / 2 * 8] = sums[i];
+}
+
+// Writes the results of a tile, four neighbours at once.
+DEVICE void store_tile(const Gemm& p, const Task& task, const float* scales, const float* kept, int n_threads) {
+    const int fours = rows_of_tile(p) / 4, four = threadIdx.x % fours * 4;
+    const int at = task.rows * rows_of_tile(p) + four;
+    // Gate and up in turns of 8.
+    const int row = p.is_gated ? (four >> 3) * 16 + (four & 7) : four;
+    const bool is_whole = p.m % 4 == 0 && (u64)p.out % 16 == 0;
+#pragma unroll 2
+    for (int column = threadIdx.x / fours; column < task.tile.count; column += n_threads / fours) {
+        const float* from = kept + column * SUMS_PITCH + row;
+        Floats<4> y = *(const Floats<4>*)from;
+#pragma unroll
+        for (int e = 0; e < 4; e++) y.v[e] *= scales[column];
+        if (p.is_gated) {
+            const Floats<4> up = *(const Floats<4>*)(from + 8);
+#pragma unroll
+            for (int e = 0; e < 4; e++) y.v[e] = glu_gate(p.glu, y.v[e]) * (up.v[e] * scales[column]);
+        }
+        const i64 to = result_row(p, task.tile, column) + at;
+        if (is_whole && at < p.m) store_floats<4>(p.out, p.dtype, to, y);
+        else for (int e = 0; e < 4 && at + e < p.m; e++) store_float(p.out, p.dtype, to + e, y.v[e]);
     }
-    if (p.is_bf16) store_bf16(p, task, row, column, f);
-    else store_f32(p, task, row, column, f);
 }

@@ -44,7 +44,7 @@ DEVICE void finish(const u32 (&w)[4][4]) {
 }
 
 // The product of a tile of at most N activations.
-template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u32 space, u32* x_rows, float* scales) {
+template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u32 space, float* kept, u32* x_rows, float* scales) {
     const int PANEL_BYTES = N * 128, STAGE_BYTES = 2 * PANEL_BYTES;
     const int t = LANE % 4, row = WARP_ID * 16 + LANE / 4;
     const int n_steps = (p.k + 127) / 128, last = p.k / 32 - 1;
@@ -106,15 +106,18 @@ template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u32 
         stage = stage == space + (STAGES - 1) * STAGE_BYTES ? space : stage + STAGE_BYTES;
         finish(w);
     }
-    // Found again rather than kept; the compiler must not see that it is the same.
-    int block = blockIdx.x;
-    asm volatile("" : "+r"(block));
-    const Task same = task_of(p, N_TILE, block);
+    // Nobody reads activations any more.
+    __syncthreads();
 #pragma unroll
     for (int j = 0; j < N / 8; j++) {
         const float four[4] = {sums[4 * j], sums[4 * j + 1], sums[4 * j + 2], sums[4 * j + 3]};
-        store_sums(p, same, scales, WARP_ID * 16 + LANE / 4, j * 8 + 2 * t, four);
+        keep_sums(kept, WARP_ID * 16 + LANE / 4, j * 8 + 2 * t, four);
     }
+    __syncthreads();
+    // Found again rather than kept; the compiler must not see that it is the same.
+    int block = blockIdx.x;
+    asm volatile("" : "+r"(block));
+    store_tile(p, task_of(p, N_TILE, block), scales, kept, THREADS);
 }
 
 KERNEL(gemm_wgmma, Gemm, THREADS, 2) {
@@ -132,8 +135,8 @@ KERNEL(gemm_wgmma, Gemm, THREADS, 2) {
         return;
     }
     // The last tile of an expert is often a small one.
-    if (N_TILE > 64 && task.tile.count > 64) multiply_tile<N_TILE>(p, task, space, x_rows, scales);
-    else multiply_tile<64>(p, task, space, x_rows, scales);
+    if (N_TILE > 64 && task.tile.count > 64) multiply_tile<N_TILE>(p, task, space, (float*)shared, x_rows, scales);
+    else multiply_tile<64>(p, task, space, (float*)shared, x_rows, scales);
 }
 
 #endif

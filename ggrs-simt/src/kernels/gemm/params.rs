@@ -9,7 +9,7 @@ use crate::driver::DevicePtr;
 use crate::kernel::Args;
 use crate::kernels::product::params::int;
 use crate::kernels::product::{Form, Held, glu_number};
-use crate::params::{FaultCell, View, dtype_number};
+use crate::params::{FaultCell, View};
 use crate::planes::Planes;
 
 /// Alignment inside the working memory.
@@ -168,7 +168,7 @@ pub(super) struct Gemm {
     pairs_per_row: i32,
     is_gated: i32,
     glu: i32,
-    is_bf16: i32,
+    dtype: i32,
     pad: i32,
 }
 
@@ -202,7 +202,7 @@ impl Gemm {
             pairs_per_row: int(shape.results_per_row),
             is_gated: i32::from(shape.is_gated),
             glu: form.glu.map_or(0, glu_number),
-            is_bf16: (out.dtype == dtype_number(DType::BF16)).into(),
+            dtype: out.dtype,
             pad: 0,
         }
     }

@@ -82,17 +82,8 @@ impl Shape {
         for (i, weights) in [(0, &first), (form.n_weights() - 1, &second)] {
             takes(weights, request.is_packed(i))?;
         }
-        let out = request.output(0);
-        if !out.is_contiguous() {
+        if !request.output(0).is_contiguous() {
             return Err(RefusalReason::Strided { role: "the result" });
-        }
-        let width = out.shape.last().bound();
-        if out.dtype == DType::BF16 && !width.is_multiple_of(2) {
-            return Err(RefusalReason::Multiple {
-                what: "width of a result in BF16",
-                got: width,
-                of: 2,
-            });
         }
         let x = request.input(form.n_weights()).shape.sizes();
         let (k, outer) = x

@@ -133,14 +133,17 @@ impl Tile {
         }
     }
 
-    /// Stages of 128 elements of 16 bits for each activation; `wgmma` wants them at multiples of 1024 bytes.
-    pub(super) const fn shared_bytes(self) -> u32 {
-        let stage = self.columns as u32 * 256;
-        match self.units {
-            Units::Warps if self.columns > 64 => 2 * stage,
+    /// Stages of 128 elements of 16 bits for each activation, at multiples of 1024 bytes for `wgmma`; then, in their
+    /// place, the sums: `SUMS_PITCH` of `gemm.cuh`.
+    pub(super) fn shared_bytes(self) -> u32 {
+        let columns = self.columns as u32;
+        let stage = columns * 256;
+        let stages = match self.units {
+            Units::Warps if columns > 64 => 2 * stage,
             Units::Warps => 3 * stage,
             Units::Groups => 3 * stage + 1024,
-        }
+        };
+        stages.max(columns * (ROWS as u32 + 4) * 4)
     }
 
     pub(super) fn module(self, dtype: DType) -> ModuleKey {
