@@ -4,7 +4,7 @@
 // With row = lane / 4 and pair = lane % 4: the accumulator's c[0], c[1] are columns 2 pair, 2 pair + 1 of `row`, c[2],
 // c[3] of row + 8. Rows of A and columns of B hold 16 16-bit (32 8-bit) values; a register is two (four) of them:
 // a[0] is register `pair` of `row`, a[1] of row + 8; a[2], a[3] the same of the second half; b[0], b[1] are register
-// `pair` of both halves of column `row`.
+// `pair` of both halves of column `row`. A register of TF32 is one value, its upper 19 bits.
 
 #include "prelude.cuh"
 
@@ -55,6 +55,7 @@ DEVICE float dot_bf16(u32 x, u32 y) {
 DEVICE float dot_f16(u32 x, u32 y) {
     return f16_to_f32((u16)x) * f16_to_f32((u16)y) + f16_to_f32((u16)(x >> 16)) * f16_to_f32((u16)(y >> 16));
 }
+DEVICE float dot_tf32(u32 x, u32 y) { return __uint_as_float(x & 0xffffe000u) * __uint_as_float(y & 0xffffe000u); }
 DEVICE int dot_s8(u32 x, u32 y) {
     int sum = 0;
     for (int i = 0; i < 32; i += 8) sum += (int)(i8)(x >> i) * (int)(i8)(y >> i);
@@ -64,6 +65,8 @@ DEVICE int dot_s8(u32 x, u32 y) {
 // c += a b: 16x8 from 16x16 and 16x8.
 DEVICE void mma_bf16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) { mma_by_shuffles(c, a, b, dot_bf16); }
 DEVICE void mma_f16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) { mma_by_shuffles(c, a, b, dot_f16); }
+// 16x8 from 16x8 and 8x8.
+DEVICE void mma_tf32(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) { mma_by_shuffles(c, a, b, dot_tf32); }
 // 16x8 from 16x32 and 32x8.
 DEVICE void mma_s8(int (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) { mma_by_shuffles(c, a, b, dot_s8); }
 
@@ -130,6 +133,12 @@ DEVICE void mma_bf16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) {
 }
 DEVICE void mma_f16(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+// 16x8 from 16x8 and 8x8.
+DEVICE void mma_tf32(float (&c)[4], const u32 (&a)[4], const u32 (&b)[2]) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }

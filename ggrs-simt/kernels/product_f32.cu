@@ -2,6 +2,7 @@
 // groups of 64 threads have a quarter of each step along k; their sums are added at the end in the groups' order.
 
 #include "memory.cuh"
+#include "product_f32.cuh"
 
 #define TILE 32
 #define STEP 128
@@ -11,20 +12,6 @@
 #define FETCHED (TILE * STEP / 4 / THREADS)
 // Floats from one row to the next in shared memory: eight neighbouring rows lie in different banks.
 #define PITCH (STEP + 4)
-
-// `ProductF32` of product/floats.rs. Rows of weights and of x begin at multiples of 16 bytes; k is a multiple of 4.
-struct ProductF32 {
-    const float* weights;
-    const float* x;
-    float* out;
-    i64 weight_pitch;
-    i64 x_pitch;
-    i32 m;
-    i32 n;
-    i32 k;
-    i32 pad;
-};
-static_assert(sizeof(ProductF32) == 56, "ProductF32 of product/floats.rs");
 
 // Four elements of row `row` from `k` on; zeros behind the last row and the last element.
 DEVICE Quad fetch(const float* data, i64 pitch, int row, int n_rows, int k, int n_k) {

@@ -137,6 +137,24 @@ fn experts(n_tokens: usize) -> Graph {
     b.seal().unwrap()
 }
 
+/// Products of the same rows, without a norm.
+fn same_rows(n_tokens: usize) -> Graph {
+    let mut b = GraphBuilder::new();
+    let x = b.input("x", DType::F32, [n_tokens, N_EMBD]).unwrap();
+    for (name, dtype, m) in [
+        ("q", DType::Q4_K, 64),
+        ("k", DType::Q5_K, 32),
+        ("v", DType::Q6_K, 40),
+    ] {
+        let weights = b
+            .weight(&format!("{name}.weight"), dtype, [m, N_EMBD])
+            .unwrap();
+        let product = b.matmul(weights, x).unwrap();
+        b.output(name, product).unwrap();
+    }
+    b.seal().unwrap()
+}
+
 /// Experts that are chosen already: their answers, weighted and added up.
 fn answers(n_tokens: usize) -> Graph {
     let mut b = GraphBuilder::new();
@@ -277,6 +295,17 @@ fn products_of_a_norm_are_those_of_the_cpu() {
         let stage = ("norm_products/q4_k+q6_k+f16", launches);
         check(&products(n_tokens), &[], stage, 1e-4);
     }
+}
+
+#[test]
+fn the_same_rows_are_converted_once_for_each_order() {
+    // Products of Q4_K and Q5_K want one order, that of Q6_K another.
+    check(
+        &same_rows(37),
+        &[],
+        ("matmul/gemm, 3 of the same rows", 5),
+        1e-5,
+    );
 }
 
 #[test]

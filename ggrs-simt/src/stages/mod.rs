@@ -7,6 +7,7 @@ mod experts;
 mod experts_many;
 mod norm_products;
 mod qk_prep;
+mod same_rows;
 mod walk;
 
 use std::borrow::Cow;
@@ -114,6 +115,7 @@ const FINDERS: &[Find] = &[
     norm_products::find,
     qk_prep::find,
     experts_many::find,
+    same_rows::find,
 ];
 
 /// Every module that stages can ask for.

@@ -81,9 +81,10 @@ impl Tile {
         } else {
             &OF_WARPS
         };
+        // Two blocks run at once and hide each other's waits; one that is left over takes half as long again.
         let cost = |tile: &Self| {
             let rounds = tasks(*tile).div_ceil(multiprocessors);
-            rounds.saturating_mul(tile.columns + DECODING)
+            (2 * rounds + rounds % 2).saturating_mul(tile.columns + DECODING)
         };
         candidates
             .iter()

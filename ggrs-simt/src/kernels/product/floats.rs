@@ -9,15 +9,42 @@ use super::matvec::is_aligned;
 use super::params::int;
 use crate::kernel::{Choice, Launch, ModuleKey, Request};
 
-const FILE: &str = "product_f32";
 const KERNEL: &str = "tiles of F32";
+
+/// A kernel: its file and function, what a block has, and why it.
+struct Tiles {
+    name: &'static str,
+    kernel: &'static str,
+    reason: &'static str,
+    rows: u32,
+    shared_bytes: u32,
+}
+
+/// In F32 throughout.
+const IN_F32: Tiles = Tiles {
+    name: "matmul/tiles/f32",
+    kernel: "product_f32",
+    reason: "F32 weights times many F32 activations, 32 by 32 at once",
+    rows: 32,
+    shared_bytes: 0,
+};
+
+/// By matrix units.
+const IN_TF32: Tiles = Tiles {
+    name: "matmul/tiles/tf32",
+    kernel: "product_tf32",
+    reason: "F32 weights times many F32 activations, 128 by 32 at once: each factor as a sum of two TF32",
+    rows: 128,
+    shared_bytes: 81920,
+};
+
 const THREADS: u32 = 256;
-/// Rows of weights and activations of a tile.
-const TILE: u32 = 32;
+/// Activations of a block.
+const TOKENS: u32 = 32;
 /// Fewer activations leave most multiprocessors without a tile.
 const MIN_ACTIVATIONS: usize = 48;
 
-/// `ProductF32` of `product_f32.cu`.
+/// `ProductF32` of `product_f32.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 struct ProductF32 {
@@ -57,7 +84,7 @@ fn refusal(form: &Form, request: &Request<'_>) -> Option<RefusalReason> {
     let rows_of = |leading: &[ggrs_core::Dim]| leading.iter().map(|d| d.bound()).product();
     let outer: usize = rows_of(weights.shape.leading(2));
     let n: usize = rows_of(out.shape.leading(1));
-    let max = 65535 * TILE as usize;
+    let max = 65535 * TOKENS as usize;
     if outer != 1 || n > max {
         let (what, got) = if outer == 1 {
             ("activations", n)
@@ -85,8 +112,15 @@ pub(crate) fn product(form: &Form, request: &Request<'_>) -> Result<Choice, Refu
         let kernel = KERNEL;
         return Err(Refusal { kernel, reason });
     }
-    let reason = "F32 weights times many F32 activations, 32 by 32 at once";
-    Ok(Choice::new("matmul/tiles/f32", reason, |args| {
+    let has_units = request.facts.has_matrix_units
+        && request.facts.warp == 32
+        && request.facts.shared_bytes >= IN_TF32.shared_bytes;
+    let tiles = if has_units && !request.is_exact() {
+        IN_TF32
+    } else {
+        IN_F32
+    };
+    Ok(Choice::new(tiles.name, tiles.reason, move |args| {
         let (weights, x, out) = (args.input(0), args.input(1), args.output(0));
         if out.elems() == 0 {
             return Vec::new();
@@ -103,13 +137,17 @@ pub(crate) fn product(form: &Form, request: &Request<'_>) -> Result<Choice, Refu
             k: x.width().cast_signed(),
             pad: 0,
         };
-        let (rows, tokens) = (out.width().div_ceil(TILE), out.rows().div_ceil(TILE.into()));
-        let launch = Launch::new(ModuleKey::plain(FILE), "product_f32", rows, THREADS, &p);
-        vec![launch.deep(tokens as u32, 1)]
+        let rows = out.width().div_ceil(tiles.rows);
+        let tokens = out.rows().div_ceil(TOKENS.into()) as u32;
+        let module = ModuleKey::plain(tiles.kernel);
+        let launch = Launch::new(module, tiles.kernel, rows, THREADS, &p);
+        vec![launch.deep(tokens, 1).shared(tiles.shared_bytes)]
     }))
 }
 
-/// Its module.
+/// Their modules.
 pub(crate) fn modules() -> Vec<ModuleKey> {
-    vec![ModuleKey::plain(FILE)]
+    [IN_F32, IN_TF32]
+        .map(|tiles| ModuleKey::plain(tiles.kernel))
+        .into()
 }
