@@ -2,6 +2,7 @@
 
 mod judge;
 mod misdeed;
+mod share;
 mod stems;
 mod suite;
 mod trial;
