@@ -1,5 +1,5 @@
-//! Large uploads: threads fill pinned memory while earlier parts are on their way, so that neither the host's memory
-//! nor the bus waits for the other.
+//! Large uploads: threads fill pinned memory while earlier parts are on their way, also those of the upload before, so that
+//! neither the host's memory nor the bus waits for the other.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::driver::{DevicePtr, Driver, DriverError, DriverFailure, Event, Pinned, Stream};
 
 /// Bytes that one thread moves at a time.
-const PART: usize = 4 << 20;
+const PART: usize = 2 << 20;
 
 /// Uploads below this go through the staging memory.
 const SMALL: usize = 1 << 20;
@@ -20,11 +20,20 @@ const SMALL: usize = 1 << 20;
 /// More threads than this do not make a bus faster.
 const MAX_LANES: usize = 16;
 
-/// Pinned memory and a stream of one thread.
-struct Lane {
+/// Parts that a thread has on their way.
+const SLOTS: usize = 2;
+
+/// Pinned memory for one part, and its way to the device.
+struct Slot {
     pinned: Pinned,
     stream: Stream,
+    /// What the stream has been given is done.
+    done: Event,
 }
+
+/// What one thread fills in turns.
+#[derive(Default)]
+struct Lane(Vec<Slot>);
 
 /// What large uploads keep between two of them.
 pub(crate) struct Bulk {
@@ -36,10 +45,27 @@ pub(crate) struct Bulk {
     before: Event,
 }
 
-// SAFETY: a lane's memory is used by one thread at a time: the one that `upload` gives it to.
-unsafe impl Send for Lane {}
+// SAFETY: a slot's memory is used by one thread at a time: the one that `upload` gives its lane to.
+unsafe impl Send for Slot {}
 // SAFETY: as above; shared references do not reach the memory.
-unsafe impl Sync for Lane {}
+unsafe impl Sync for Slot {}
+
+impl Slot {
+    fn new(driver: &dyn Driver) -> Result<Self, DriverError> {
+        let stream = driver.create_stream()?;
+        let made = driver.create_event().and_then(|done| {
+            let pinned = driver.alloc_pinned(PART);
+            pinned
+                .map(|pinned| Self {
+                    pinned,
+                    stream,
+                    done,
+                })
+                .inspect_err(|_| driver.destroy_event(done))
+        });
+        made.inspect_err(|_| driver.destroy_stream(stream))
+    }
+}
 
 impl Bulk {
     fn new(driver: &Arc<dyn Driver>) -> Result<Self, DriverError> {
@@ -53,43 +79,53 @@ impl Bulk {
             threads: threads.build().map_err(|e| no_threads(&e))?,
             before: driver.create_event()?,
         };
-        for _ in 0..n {
-            let stream = driver.create_stream()?;
-            match driver.alloc_pinned(PART) {
-                Ok(pinned) => bulk.lanes.push(Lane { pinned, stream }),
-                Err(error) => {
-                    driver.destroy_stream(stream);
-                    return Err(error);
-                }
+        bulk.lanes.resize_with(n, Lane::default);
+        for lane in &mut bulk.lanes {
+            for _ in 0..SLOTS {
+                lane.0.push(Slot::new(&**driver)?);
             }
         }
         Ok(bulk)
     }
 
-    /// Copies in parts, each by the next free thread, after all that the device's stream has now; done when it returns.
+    /// Copies in parts, each by the next free thread, after all that the device's stream has now and before all that it
+    /// gets from now on. When it returns `data` has been read, and may still be on its way.
     fn upload(&self, main: Stream, to: DevicePtr, data: &[u8]) -> Result<(), DriverError> {
         let driver = &*self.driver;
         driver.record(self.before, main)?;
         let next = AtomicUsize::new(0);
         let work = |lane: &Lane| -> Result<(), DriverError> {
-            driver.wait_event(lane.stream, self.before)?;
-            loop {
+            for (turn, slot) in lane.0.iter().cycle().enumerate() {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 let Some(part) = data.chunks(PART).nth(i) else {
-                    return driver.synchronize(lane.stream);
+                    break;
                 };
-                driver.synchronize(lane.stream)?;
-                // SAFETY: the lane's memory holds a part, nothing in flight reads it after the wait, and no other
+                driver.synchronize(slot.stream)?;
+                let stage = slot.pinned.host;
+                // SAFETY: the slot's memory holds a part, nothing in flight reads it after the wait, and no other
                 // thread has the lane.
+                unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), stage, part.len()) };
+                // Only now: the memory is filled while the upload before is still at work.
+                if turn < lane.0.len() {
+                    driver.wait_event(slot.stream, self.before)?;
+                }
+                // SAFETY: as above; the caller checked that `to` has room.
                 unsafe {
-                    let stage = lane.pinned.host;
-                    std::ptr::copy_nonoverlapping(part.as_ptr(), stage, part.len());
-                    driver.upload(lane.stream, to.plus((i * PART) as u64), stage, part.len())?;
+                    driver.upload(slot.stream, to.plus((i * PART) as u64), stage, part.len())?;
                 }
             }
+            lane.0
+                .iter()
+                .try_for_each(|slot| driver.record(slot.done, slot.stream))
         };
-        self.threads
-            .install(|| self.lanes.par_iter().try_for_each(work))
+        let slots = || self.lanes.iter().flat_map(|lane| &lane.0);
+        let read = self
+            .threads
+            .install(|| self.lanes.par_iter().try_for_each(work));
+        let ordered =
+            read.and_then(|()| slots().try_for_each(|slot| driver.wait_event(main, slot.done)));
+        // Nothing stays on its way to memory that is given back.
+        ordered.inspect_err(|_| slots().for_each(|slot| drop(driver.synchronize(slot.stream))))
     }
 }
 
@@ -105,17 +141,18 @@ fn no_threads(cause: &rayon::ThreadPoolBuildError) -> DriverError {
 
 impl Drop for Bulk {
     fn drop(&mut self) {
-        for lane in self.lanes.drain(..) {
-            let _ = self.driver.synchronize(lane.stream);
-            self.driver.free_pinned(lane.pinned);
-            self.driver.destroy_stream(lane.stream);
+        for slot in self.lanes.drain(..).flat_map(|lane| lane.0) {
+            let _ = self.driver.synchronize(slot.stream);
+            self.driver.free_pinned(slot.pinned);
+            self.driver.destroy_event(slot.done);
+            self.driver.destroy_stream(slot.stream);
         }
         self.driver.destroy_event(self.before);
     }
 }
 
 impl Context {
-    /// Host to device, as fast as the bus; `data` can be reused when it returns.
+    /// Host to device, as fast as the bus, in the order of the stream; `data` can be reused when it returns.
     pub(crate) fn upload_bulk(&self, to: DevicePtr, data: &[u8]) -> Result<(), DeviceError> {
         let mut gate = self.gate();
         if data.len() < SMALL {
