@@ -11,8 +11,12 @@ use rayon::iter::{IntoParallelRefIterator as _, ParallelIterator as _};
 use crate::context::Context;
 use crate::driver::{DevicePtr, Driver, DriverError, DriverFailure, Event, Pinned, Stream};
 
-/// Bytes that one thread moves at a time.
-const PART: usize = 2 << 20;
+/// Bytes that one thread moves at a time: so many that calls do not count, so few that the memory stays in a cache.
+const MAX_PART: usize = 2 << 20;
+const MIN_PART: usize = 256 << 10;
+
+/// Parts for each thread of an upload, at least, so that all end at about the same time.
+const PARTS_EACH: usize = 4;
 
 /// Uploads below this go through the staging memory.
 const SMALL: usize = 1 << 20;
@@ -54,7 +58,7 @@ impl Slot {
     fn new(driver: &dyn Driver) -> Result<Self, DriverError> {
         let stream = driver.create_stream()?;
         let made = driver.create_event().and_then(|done| {
-            let pinned = driver.alloc_pinned(PART);
+            let pinned = driver.alloc_pinned(MAX_PART);
             pinned
                 .map(|pinned| Self {
                     pinned,
@@ -93,11 +97,15 @@ impl Bulk {
     fn upload(&self, main: Stream, to: DevicePtr, data: &[u8]) -> Result<(), DriverError> {
         let driver = &*self.driver;
         driver.record(self.before, main)?;
+        let part_bytes = data.len() / (self.lanes.len().max(1) * PARTS_EACH);
+        let part_bytes = part_bytes.next_multiple_of(4096).clamp(MIN_PART, MAX_PART);
         let next = AtomicUsize::new(0);
-        let work = |lane: &Lane| -> Result<(), DriverError> {
+        // Slots that were used.
+        let work = |lane: &Lane| -> Result<usize, DriverError> {
+            let mut n_used = 0;
             for (turn, slot) in lane.0.iter().cycle().enumerate() {
                 let i = next.fetch_add(1, Ordering::Relaxed);
-                let Some(part) = data.chunks(PART).nth(i) else {
+                let Some(part) = data.chunks(part_bytes).nth(i) else {
                     break;
                 };
                 driver.synchronize(slot.stream)?;
@@ -107,25 +115,38 @@ impl Bulk {
                 unsafe { std::ptr::copy_nonoverlapping(part.as_ptr(), stage, part.len()) };
                 // Only now: the memory is filled while the upload before is still at work.
                 if turn < lane.0.len() {
+                    n_used += 1;
                     driver.wait_event(slot.stream, self.before)?;
                 }
                 // SAFETY: as above; the caller checked that `to` has room.
                 unsafe {
-                    driver.upload(slot.stream, to.plus((i * PART) as u64), stage, part.len())?;
+                    driver.upload(
+                        slot.stream,
+                        to.plus((i * part_bytes) as u64),
+                        stage,
+                        part.len(),
+                    )?;
                 }
             }
-            lane.0
-                .iter()
-                .try_for_each(|slot| driver.record(slot.done, slot.stream))
+            for slot in lane.0.iter().take(n_used) {
+                driver.record(slot.done, slot.stream)?;
+            }
+            Ok(n_used)
         };
-        let slots = || self.lanes.iter().flat_map(|lane| &lane.0);
-        let read = self
+        let read: Result<Vec<usize>, _> = self
             .threads
-            .install(|| self.lanes.par_iter().try_for_each(work));
-        let ordered =
-            read.and_then(|()| slots().try_for_each(|slot| driver.wait_event(main, slot.done)));
+            .install(|| self.lanes.par_iter().map(work).collect());
+        let ordered = read.and_then(|n_used| {
+            let mut lanes = self.lanes.iter().zip(n_used);
+            let wait = |slot: &Slot| driver.wait_event(main, slot.done);
+            lanes.try_for_each(|(lane, n)| lane.0.iter().take(n).try_for_each(wait))
+        });
         // Nothing stays on its way to memory that is given back.
-        ordered.inspect_err(|_| slots().for_each(|slot| drop(driver.synchronize(slot.stream))))
+        ordered.inspect_err(|_| {
+            for slot in self.lanes.iter().flat_map(|lane| &lane.0) {
+                drop(driver.synchronize(slot.stream));
+            }
+        })
     }
 }
 
