@@ -122,8 +122,11 @@ template <bool GLU> DEVICE void by_id(const Matvec& p) {
 #define HAS_MANY (FORMAT == Q3_K || FORMAT == Q5_K)
 KERNEL(matvec_1, Matvec, THREADS, 3) { dense<false, 1, 1, false>(p); }
 KERNEL(matvec_2, Matvec, THREADS, 2) { dense<false, TOGETHER, 2, false>(p); }
-KERNEL(matvec_4, Matvec, THREADS, 1) { dense<false, TOGETHER, 4, false>(p); }
-KERNEL(matvec_8, Matvec, THREADS, 1) { dense<false, TOGETHER, 8, false>(p); }
+KERNEL(matvec_4, Matvec, THREADS, 2) { dense<false, TOGETHER, 4, false>(p); }
+// Of blocks, eight activations at once take so many registers that reading the weights twice is faster.
+KERNEL(matvec_8, Matvec, THREADS, 1) {
+    if constexpr (!is_block(FORMAT)) dense<false, TOGETHER, 8, false>(p);
+}
 KERNEL(matvec_glu_1, Matvec, THREADS, HAS_MANY ? 2 : 3) { dense<true, 2, 1, false>(p); }
 KERNEL(matvec_glu_2, Matvec, THREADS, HAS_MANY ? 1 : 2) { dense<true, 2, 2, false>(p); }
 KERNEL(matvec_glu_4, Matvec, THREADS, 1) { dense<true, 2, 4, false>(p); }

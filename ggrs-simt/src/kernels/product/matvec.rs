@@ -319,6 +319,7 @@ impl Variant {
             (false, false, 1) => ("matvec_1", 1, 1),
             (false, false, 2) => ("matvec_2", together, 1),
             (false, false, 3 | 4) => ("matvec_4", together, 1),
+            (false, false, _) if dtype.is_block() => ("matvec_4", together, all.div_ceil(4)),
             (false, false, _) => ("matvec_8", together, all.div_ceil(8)),
             (false, true, 1) => ("matvec_glu_1", 1, 1),
             (false, true, 2) => ("matvec_glu_2", 1, 1),
