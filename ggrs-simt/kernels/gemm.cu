@@ -2,7 +2,6 @@
 // N_TILE activations. A warp decodes its weights straight into the registers of the fragments; activations come
 // through shared memory. A step is 128 values of k.
 
-#include "matrix.cuh"
 #define TILE_ROWS 128
 #include "gemm.cuh"
 

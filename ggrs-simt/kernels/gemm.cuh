@@ -4,15 +4,12 @@
 #include "floats.cuh"
 #include "gate.cuh"
 #include "gemm_tiles.cuh"
+#include "matrix.cuh"
 #include "tile_decode.cuh"
 
 // Weights of block formats are kept in planes by the device alone: they can be read before other launches are waited
 // for. Others may be what a launch has just written.
 #define IS_KEPT (FORMAT != F16 && FORMAT != BF16)
-
-// Activations in shared memory: panels of 64 values of k, a row of 128 bytes for each activation. Where 16 bytes of a
-// row lie: rows below each other use different banks.
-DEVICE int swizzled(int row, int chunk) { return row * 128 + ((chunk ^ (row & 7)) << 4); }
 
 // `Gemm` of gemm/params.rs.
 struct Gemm {

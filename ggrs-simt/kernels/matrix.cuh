@@ -8,6 +8,9 @@
 
 #include "prelude.cuh"
 
+// Where 16 bytes of a row lie in a panel of rows of 128 bytes in shared memory: rows below each other use different banks.
+DEVICE int swizzled(int row, int chunk) { return row * 128 + ((chunk ^ (row & 7)) << 4); }
+
 #if defined(GGRS_SIM) || defined(__HIP_PLATFORM_AMD__)
 
 #define MATRIX_LANE ((int)threadIdx.x % 32)

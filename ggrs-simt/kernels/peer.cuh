@@ -11,7 +11,8 @@
 #define PEER_SLOTS 3
 
 // `PeerGroup` of peers.rs. A mailbox is: counts of the marked messages by block, counts of the staged ones, arrivals of
-// each member by block, departures likewise, marked elements [2][members][PEER_MARKED], then two stages.
+// each member by block, departures likewise, marked elements [2][members][PEER_MARKED], then two stages: what is to be added
+// up or gathered, and sums.
 struct PeerGroup {
     u8* mailbox[PEER_MAX];
     i64 stage_bytes;

@@ -18,9 +18,6 @@
 #define STAGE_BYTES (GROUPS * PANEL_BYTES)
 static_assert(STAGES * STAGE_BYTES == 81920, "shared memory of product/floats.rs");
 
-// Where 16 bytes of a row lie: rows below each other use different banks.
-DEVICE int swizzled(int row, int chunk) { return row * 128 + ((chunk ^ (row & 7)) << 4); }
-
 // The larger and the smaller part of factors.
 template <int N> struct Split {
     u32 large[N], small[N];

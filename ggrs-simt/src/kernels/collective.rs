@@ -1,8 +1,6 @@
 //! Collectives: copies for one member; for the members of a group that reach each other's memory, exchanges through
 //! their mailboxes inside the run, large sums by the platform's library if it connects them. Others are a meta device's business.
 
-use std::borrow::Cow;
-
 use bytemuck::{Pod, Zeroable};
 use ggrs_core::Unsupported;
 use ggrs_core::error::RefusalReason;
@@ -69,9 +67,7 @@ const COPY_THREADS: u32 = 256;
 const MARKED_THREADS: u32 = 256;
 const MARKED_PER_BLOCK: u64 = 256;
 const STAGED_THREADS: u32 = 512;
-/// A thread has one message of a large sum in a turn, of so many bytes.
 const SUM_THREADS: u32 = 1024;
-const MESSAGE_BYTES: u64 = 16;
 
 /// A copy, an exchange with peers, or a refusal.
 pub(crate) fn collective(op: &Collective, request: &Request<'_>) -> Result<Choice, Unsupported> {
@@ -121,40 +117,65 @@ fn copy(args: &Args<'_>) -> Vec<Launch> {
 
 fn reduce(link: &Link, group: PeerGroup, request: &Request<'_>) -> Choice {
     let n = request.input(0).shape.elems().unwrap_or(0) as u64;
-    let library = request.facts.platform.collectives();
-    let staged = "each member adds up its share, sums in member order";
-    let (name, message_elems, reason): (_, _, Cow<'static, str>) = if n <= MARKED {
+    if n <= MARKED {
         return marked(group, n);
-    } else if request.is_exact() {
+    }
+    let staged = "each member adds up its share, sums in member order";
+    if request.is_exact() {
         let reason = format!("large, exact: {staged}");
-        ("all_reduce/peers staged", MESSAGE_BYTES / 4, reason.into())
-    } else {
-        match link.sums() {
-            Ok(_) => {
-                let name = format!("all_reduce/{}", library.to_lowercase());
-                let reason = format!("large: {library} adds up, in an order of its own");
-                return Choice::sum(name, reason, move |args| Sum {
-                    from: DevicePtr(args.input(0).data),
-                    to: DevicePtr(args.output(0).data),
-                    n,
-                });
-            }
-            Err(why) => {
-                let reason = format!("large: {staged}, BF16 on the way; no {library}: {why}");
-                ("all_reduce/peers bf16", MESSAGE_BYTES / 2, reason.into())
-            }
+        return in_turns(link, group, n, &IN_F32, reason);
+    }
+    let library = request.facts.platform.collectives();
+    match link.sums() {
+        Ok(_) => {
+            let name = format!("all_reduce/{}", library.to_lowercase());
+            let reason = format!("large: {library} adds up, in an order of its own");
+            Choice::sum(name, reason, move |args| Sum {
+                from: DevicePtr(args.input(0).data),
+                to: DevicePtr(args.output(0).data),
+                n,
+            })
         }
-    };
-    let kernel = if request.is_exact() {
-        "all_reduce_staged"
-    } else {
-        "all_reduce_bf16"
-    };
+        Err(why) => {
+            let reason = format!("large: {staged}, BF16 on the way; no {library}: {why}");
+            in_turns(link, group, n, &IN_BF16, reason)
+        }
+    }
+}
+
+/// How elements of a large sum travel: 16 bytes at once.
+struct Message {
+    name: &'static str,
+    kernel: &'static str,
+    elems: u64,
+}
+
+const IN_F32: Message = Message {
+    name: "all_reduce/peers staged",
+    kernel: "all_reduce_staged",
+    elems: 4,
+};
+const IN_BF16: Message = Message {
+    name: "all_reduce/peers bf16",
+    kernel: "all_reduce_bf16",
+    elems: 8,
+};
+const MESSAGE_BYTES: u64 = 16;
+
+/// A large sum: so many messages for each block in a turn that all blocks have some, but not more than one for each
+/// thread.
+fn in_turns(
+    link: &Link,
+    group: PeerGroup,
+    n: u64,
+    message: &'static Message,
+    reason: String,
+) -> Choice {
     let blocks = link.blocks();
-    let share = n.div_ceil(message_elems).div_ceil(group.n_members as u64);
+    let share = n.div_ceil(message.elems).div_ceil(group.n_members as u64);
     let most = u64::from(SUM_THREADS).min(group.slot_bytes() / MESSAGE_BYTES);
     let piece = share.div_ceil(blocks.into()).next_multiple_of(32).min(most);
-    let choice = Choice::new(name, reason, move |args| {
+    let choice = Choice::new(message.name, reason, move |args| {
         let sum = peer_reduce(group, n, args);
         let p = PeerSum {
             sum,
@@ -162,7 +183,8 @@ fn reduce(link: &Link, group: PeerGroup, request: &Request<'_>) -> Choice {
             is_aligned: (sum.x.is_multiple_of(32) && sum.out.is_multiple_of(32)).into(),
         };
         let module = ModuleKey::plain("peer");
-        vec![Launch::new(module, kernel, blocks, SUM_THREADS, &p)]
+        let launch = Launch::new(module, message.kernel, blocks, SUM_THREADS, &p);
+        vec![launch]
     });
     choice.fault(FaultKind::PeerLate)
 }

@@ -23,7 +23,7 @@ const MIN_PAIRS_PER_EXPERT: usize = 2;
 /// Experts that the sort has blocks for.
 const MAX_EXPERTS: usize = 4096;
 
-/// Elements of a row that a warp keeps while it converts them.
+/// Elements of a row that a warp keeps while it converts them: 512 for each of `UNITS_KEPT` of `gemm_rows.cuh`.
 const CONVERTED_BY_WARP: usize = 1024;
 /// Threads of a block that converts activations or sorts pairs.
 const CONVERT_THREADS: u32 = 256;
