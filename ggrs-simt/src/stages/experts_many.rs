@@ -42,23 +42,26 @@ pub(super) fn modules() -> Vec<ModuleKey> {
 struct Product {
     step: usize,
     choice: Choice,
+    /// Which operand the activations are.
+    operand: usize,
     x: TensorDesc,
     out: TensorDesc,
 }
 
 impl Product {
     /// By whatever kernel runs the step on its own.
-    fn in_f32(walk: &Walk<'_>, step: usize, x: usize) -> Option<Self> {
+    fn in_f32(walk: &Walk<'_>, step: usize, operand: usize) -> Option<Self> {
         Some(Self {
             step,
             choice: walk.choice(step)?,
-            x: walk.input_desc(step, x)?.clone(),
+            operand,
+            x: walk.input_desc(step, operand)?.clone(),
             out: walk.output_desc(step, 0)?.clone(),
         })
     }
 
     /// By matrix units, written in BF16.
-    fn in_bf16(walk: &Walk<'_>, step: usize, x: usize) -> Option<Self> {
+    fn in_bf16(walk: &Walk<'_>, step: usize, operand: usize) -> Option<Self> {
         let out = in_bf16(walk.output_desc(step, 0)?);
         let choice = walk.with_request(step, |request| {
             let operands = RouteRequest {
@@ -73,16 +76,17 @@ impl Product {
         Some(Self {
             step,
             choice,
-            x: walk.input_desc(step, x)?.clone(),
+            operand,
+            x: walk.input_desc(step, operand)?.clone(),
             out,
         })
     }
 
-    /// Its launches over its step's memory, operand `x` and the result as they are described here.
-    fn build(&self, x: usize, args: &Args<'_>) -> Vec<Launch> {
+    /// Its launches over its step's memory, activations and result as they are described here.
+    fn build(&self, args: &Args<'_>) -> Vec<Launch> {
         let mut inputs = args.inputs.to_vec();
-        if let Some(operand) = inputs.get_mut(x) {
-            operand.desc = &self.x;
+        if let Some(x) = inputs.get_mut(self.operand) {
+            x.desc = &self.x;
         }
         self.choice.build(&Args {
             inputs: &inputs,
@@ -115,11 +119,11 @@ fn products(walk: &Walk<'_>, at: usize) -> Option<Vec<Product>> {
             Some(vec![product.or_else(|| Product::in_f32(walk, at, 1))?])
         }
         Op::MatMulIdGlu(_) => {
-            let hidden = walk.output(at, 0)?;
-            let is_between = walk.reads(at + 1, 1, hidden) && walk.is_inner(hidden, &(at..at + 2));
             let Op::MatMulId(_) = walk.op(at + 1)? else {
                 return None;
             };
+            let hidden = walk.output(at, 0)?;
+            let is_between = walk.reads(at + 1, 1, hidden) && walk.is_inner(hidden, &(at..at + 2));
             let up = Product::in_bf16(walk, at, 2)?;
             let mut down = Product::in_bf16(walk, at + 1, 1)?;
             down.x = in_bf16(&down.x);
@@ -200,9 +204,7 @@ fn stage(
                 cells: own,
                 ..*step
             };
-            // The activations stand before the ids, which are the last operand.
-            let x = args.inputs.len().saturating_sub(2);
-            all.extend(product.build(x, &args));
+            all.extend(product.build(&args));
             answers = product.output(&args).map(|o| View::new(o.storage, o.desc));
         }
         let (Some(answers), [.., mul, sum]) = (answers, args.steps) else {
