@@ -35,14 +35,23 @@ const fn tile(units: Units, columns: usize) -> Tile {
     Tile { units, columns }
 }
 
+/// The largest that a format's registers leave room for comes last.
 const OF_WARPS: [Tile; 3] = [
     tile(Units::Warps, 32),
     tile(Units::Warps, 64),
     tile(Units::Warps, 80),
 ];
-/// The largest that a format's registers leave room for comes last.
+const OF_WARPS_AND_LARGE_PIECES: [Tile; 2] = [tile(Units::Warps, 32), tile(Units::Warps, 64)];
 const OF_GROUPS: [Tile; 2] = [tile(Units::Groups, 64), tile(Units::Groups, 128)];
 const OF_GROUPS_AND_LARGE_PIECES: [Tile; 2] = [tile(Units::Groups, 64), tile(Units::Groups, 96)];
+
+/// The tiles of warps for weights of a format.
+const fn of_warps(dtype: DType) -> &'static [Tile] {
+    match dtype {
+        DType::Q5_K => &OF_WARPS_AND_LARGE_PIECES,
+        _ => &OF_WARPS,
+    }
+}
 
 /// The tiles of groups for weights of a format.
 const fn of_groups(dtype: DType) -> &'static [Tile] {
@@ -79,7 +88,7 @@ impl Tile {
         let candidates: &[Self] = if has_groups {
             of_groups(dtype)
         } else {
-            &OF_WARPS
+            of_warps(dtype)
         };
         // Two blocks run at once and hide each other's waits; one that is left over takes half as long again.
         let cost = |tile: &Self| {
@@ -156,7 +165,7 @@ impl Tile {
 
 /// A module for each format and tile.
 pub(super) fn modules() -> Vec<ModuleKey> {
-    let tiles = |dtype| OF_WARPS.iter().chain(of_groups(dtype));
+    let tiles = |dtype| of_warps(dtype).iter().chain(of_groups(dtype));
     FORMATS
         .into_iter()
         .flat_map(|dtype| tiles(dtype).map(move |tile| tile.module(dtype)))
