@@ -20,10 +20,7 @@ pub(crate) fn rotated(posed: &Posed, copies: usize) -> Result<Posed, GraphError>
     let mut leaves: Vec<LeafData> = Vec::new();
     let mut sets: [HashMap<ValueId, Value>; INPUT_SETS] = Default::default();
     for copy in 0..copies.max(1) {
-        let set = copy % INPUT_SETS;
-        let Some(shared) = sets.get_mut(set) else {
-            continue;
-        };
+        let [shared, ..] = &mut sets;
         let mut made: HashMap<ValueId, Value> = shared.clone();
         for node in posed.graph.nodes() {
             let is_shared = match &node.op {
@@ -61,6 +58,7 @@ pub(crate) fn rotated(posed: &Posed, copies: usize) -> Result<Posed, GraphError>
                 graph.output(&format!("{name}#{copy}"), *value)?;
             }
         }
+        sets.rotate_left(1);
     }
     Ok(Posed {
         name: format!("{} x {copies}", posed.name),

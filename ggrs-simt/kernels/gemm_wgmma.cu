@@ -8,6 +8,7 @@
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
+#include "memory.cuh"
 #include "wgmma.cuh"
 
 #define THREADS 256
@@ -116,7 +117,7 @@ template <int N> DEVICE void multiply_tile(const Gemm& p, const Task& task, u32 
     __syncthreads();
     // Found again rather than kept; the compiler must not see that it is the same.
     int block = blockIdx.x;
-    asm volatile("" : "+r"(block));
+    KEEP(block);
     store_tile(p, task_of(p, N_TILE, block), scales, kept, THREADS);
 }
 

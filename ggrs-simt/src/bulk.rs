@@ -100,7 +100,7 @@ impl Bulk {
         let part_bytes = data.len() / (self.lanes.len().max(1) * PARTS_EACH);
         let part_bytes = part_bytes.next_multiple_of(4096).clamp(MIN_PART, MAX_PART);
         let next = AtomicUsize::new(0);
-        // Slots that were used.
+        // How many of its slots a lane used.
         let work = |lane: &Lane| -> Result<usize, DriverError> {
             let mut n_used = 0;
             for (turn, slot) in lane.0.iter().cycle().enumerate() {

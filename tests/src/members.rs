@@ -8,7 +8,7 @@ use std::sync::Arc;
 use ggrs_core::Graph;
 use ggrs_core::device::{Backend as _, Bindings, Device, DeviceName, Precision, Runner};
 use ggrs_core::plan::{Plan, PlanOptions, plan};
-use ggrs_cuda::{CudaBackend, Nccl};
+use ggrs_cuda::{CudaBackend, Nccl, Nvrtc};
 
 use crate::gpu::simulator_folder;
 
@@ -28,6 +28,19 @@ pub fn backend() -> Option<CudaBackend> {
         return Some(CudaBackend::from_env().with_nccl(Nccl::find()));
     }
     Some(CudaBackend::in_folder(simulator_folder(WARP)?))
+}
+
+/// The compiler of their kernels, where [`backend`] is.
+///
+/// # Panics
+/// If there is no simulator.
+#[must_use]
+pub fn compiler() -> Nvrtc {
+    if is_real() {
+        return Nvrtc::from_env();
+    }
+    let folder = simulator_folder(WARP);
+    Nvrtc::in_folder(folder.unwrap_or_else(|| unreachable!("the simulator was there")))
 }
 
 /// The name of device `i`.

@@ -16,8 +16,7 @@ use ggrs_core::{DType, DeviceError, ExecError, Graph, GraphBuilder};
 use ggrs_cuda::simt::SimtDevice;
 use ggrs_cuda::simt::compile::{CompileError, Compiled, Compiler};
 use ggrs_cuda::{CudaBackend, Nvrtc};
-use ggrs_tests::gpu::simulator_folder;
-use ggrs_tests::members::{WARP, backend, floats, is_real, name, planned, runners};
+use ggrs_tests::members::{backend, compiler, floats, is_real, name, planned, runners};
 use ggrs_tests::placed::cpu_members;
 
 /// Elements: whole fours.
@@ -94,12 +93,9 @@ fn is_lost(error: &ExecError, lost: &str) {
 #[test]
 fn other_devices_outlive_one_that_a_kernel_has_lost() {
     let Some(backend) = backend() else { return };
-    let nvrtc = match is_real() {
-        true => Nvrtc::from_env(),
-        false => Nvrtc::in_folder(simulator_folder(WARP).unwrap()),
-    };
+    let compiler = Arc::new(Breaking(compiler()));
     let driver = backend.driver(&name(0)).unwrap();
-    let broken = SimtDevice::new(name(0), String::new(), driver, Arc::new(Breaking(nvrtc)));
+    let broken = SimtDevice::new(name(0), String::new(), driver, compiler);
     let broken: Arc<dyn Device> = Arc::new(broken.unwrap());
     let beside = backend.open(&name(0)).unwrap();
     let cpu = cpu_members(1).remove(0);

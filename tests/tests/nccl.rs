@@ -17,11 +17,10 @@ use ggrs_core::plan::Plan;
 use ggrs_core::{Cut, DType, DeviceError, ExecError, Graph, GraphBuilder, Link, Role};
 use ggrs_cuda::simt::SimtDevice;
 use ggrs_cuda::simt::communicator::NoCommunicators;
-use ggrs_cuda::{CudaBackend, Nccl, Nvrtc};
+use ggrs_cuda::{CudaBackend, Nccl};
 use ggrs_meta::{MetaDevice, MetaOptions};
-use ggrs_tests::gpu::simulator_folder;
 use ggrs_tests::members::{
-    WARP, backend, devices, floats, is_real, link, name, planned, run_all, runners,
+    backend, compiler, devices, floats, link, name, planned, run_all, runners,
 };
 use ggrs_tests::oracle::{Array, all_reduce, matmul};
 use ggrs_tests::placed::nmse;
@@ -272,10 +271,7 @@ fn without_nccl_the_plan_says_why_and_runs() {
 
 /// A device that waits so long for others.
 fn hasty(backend: &CudaBackend, i: usize, patience: Duration) -> Arc<dyn Device> {
-    let compiler = Arc::new(match is_real() {
-        true => Nvrtc::from_env(),
-        false => Nvrtc::in_folder(simulator_folder(WARP).unwrap()),
-    });
+    let compiler = Arc::new(compiler());
     let (driver, features) = (backend.driver(&name(i)).unwrap(), String::new());
     let device = SimtDevice::with_patience(name(i), features, driver, compiler, patience);
     Arc::new(device.unwrap())

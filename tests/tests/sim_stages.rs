@@ -329,7 +329,32 @@ fn answers_of_experts_of_many_tokens_travel_in_16_bits() {
         .collect();
     // A sort and a product, twice, and the sum.
     let stage = ("matmul_id_glu/gemm+matmul_id/gemm+weighted_sum", 5);
-    check(&answers(n_tokens as usize), &[("ids", &ids)], stage, 1e-5);
+    let graph = answers(n_tokens as usize);
+    check(&graph, &[("ids", &ids)], stage, 1e-5);
+    let Some(placement) = simulated() else { return };
+    let plan = SchedPlan::new(&graph, &placement, &PlanOptions::default()).unwrap();
+    let reason = &plan.parts[0].plan.steps[0].route.reason;
+    assert!(reason.contains("answers in BF16"), "{reason}");
+}
+
+#[test]
+fn a_router_over_a_prompt_runs_on_matrix_units_where_plans_are_fast() {
+    let Some(placement) = simulated() else { return };
+    let mut b = GraphBuilder::new();
+    let x = b.input("x", DType::F32, [70, N_EMBD]).unwrap();
+    let router = b.weight("router", DType::F32, [N_EXPERTS, N_EMBD]).unwrap();
+    let logits = b.matmul(router, x).unwrap();
+    b.output("logits", logits).unwrap();
+    let graph = b.seal().unwrap();
+    let cpu = Placement::on(cpu_members(1).remove(0));
+    let expected = answer(&graph, &cpu, Precision::Exact, &[]).unwrap();
+    let kernels = [(Precision::Fast, "tf32"), (Precision::Exact, "f32")];
+    for (precision, dtype) in kernels {
+        let logits = answer(&graph, &placement, precision, &[]).unwrap();
+        assert_eq!(logits.kernels, [format!("matmul/tiles/{dtype}")]);
+        let nmse = nmse(&logits.values, &expected.values);
+        assert!(nmse < 1e-11, "{nmse:e}");
+    }
 }
 
 #[test]

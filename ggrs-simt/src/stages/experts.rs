@@ -4,8 +4,9 @@
 //! token, and up to five: what the experts answer is multiplied by its weight and added up where it is made.
 
 use ggrs_core::DType;
-use ggrs_core::ops::{BinaryKind, GluKind, Op, ReduceKind, RouteExperts, Window};
+use ggrs_core::ops::{GluKind, Op, RouteExperts, Window};
 
+use super::experts_many::adds_up;
 use super::norm_products::{NormStep, part, product_of};
 use super::{Stage, StageArgs, Walk};
 use crate::driver::DevicePtr;
@@ -34,8 +35,7 @@ struct Block {
 /// The stage that begins at a step.
 pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
     let steps = at..at + 7;
-    let (router_at, route_at, up_at, down_at, mul_at, sum_at) =
-        (at + 1, at + 2, at + 3, at + 4, at + 5, at + 6);
+    let (router_at, route_at, up_at, down_at, mul_at) = (at + 1, at + 2, at + 3, at + 4, at + 5);
     let norm = NormStep::find(walk, at)?;
     let router = product_of(walk, router_at, at, &norm)?;
     let normed = walk.output(at, norm.result())?;
@@ -44,23 +44,16 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
     else {
         return None;
     };
-    let (Op::Binary(mul), Op::Reduce(sum)) = (walk.op(mul_at)?, walk.op(sum_at)?) else {
-        return None;
-    };
-    let kinds = mul.kind == BinaryKind::Mul && sum.kind == ReduceKind::Sum && sum.axis == 1;
     let (weights, ids) = (walk.output(route_at, 0)?, walk.output(route_at, 1)?);
-    let (hidden, answers) = (walk.output(up_at, 0)?, walk.output(down_at, 0)?);
-    let weighted = walk.output(mul_at, 0)?;
+    let hidden = walk.output(up_at, 0)?;
     let chained = walk.reads(route_at, 0, walk.output(router_at, 0)?)
         && walk.reads(up_at, 2, normed)
         && walk.reads(up_at, 3, ids)
         && walk.reads(down_at, 1, hidden)
         && walk.reads(down_at, 2, ids)
-        && walk.reads(mul_at, 0, answers)
         && walk.reads(mul_at, 1, weights)
-        && walk.reads(sum_at, 0, weighted);
-    let inner = [hidden, answers, weighted];
-    let inner = inner.into_iter().all(|v| walk.is_inner(v, &steps));
+        && adds_up(walk, down_at, &steps)?;
+    let inner = walk.is_inner(hidden, &steps);
     let (gate_format, up_format) = (walk.packed(up_at, 0)?, walk.packed(up_at, 1)?);
     let down_format = walk.packed(down_at, 0)?;
     let (&[held, n_ff, n_embd], &[_, n_out, down_k]) =
@@ -78,7 +71,7 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
         && n_ff.is_multiple_of(GROUP as usize)
         && walk.sizes(up_at, 2).get(1) == Some(&1)
         && n_out > 0;
-    if !(kinds && chained && inner && fits) {
+    if !(chained && inner && fits) {
         return None;
     }
     let block = Block {

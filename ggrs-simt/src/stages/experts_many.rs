@@ -133,19 +133,27 @@ fn products(walk: &Walk<'_>, at: usize) -> Option<Vec<Product>> {
     }
 }
 
+/// Are the two steps behind the product of step `down` the weighted sum of its answers, of which nobody outside of `steps`
+/// reads anything else?
+pub(super) fn adds_up(walk: &Walk<'_>, down: usize, steps: &Range<usize>) -> Option<bool> {
+    let (mul_at, sum_at) = (down + 1, down + 2);
+    let (Op::Binary(mul), Op::Reduce(sum)) = (walk.op(mul_at)?, walk.op(sum_at)?) else {
+        return None;
+    };
+    let kinds = mul.kind == BinaryKind::Mul && sum.kind == ReduceKind::Sum && sum.axis == 1;
+    let (answers, weighted) = (walk.output(down, 0)?, walk.output(mul_at, 0)?);
+    let chained = walk.reads(mul_at, 0, answers) && walk.reads(sum_at, 0, weighted);
+    let inner = walk.is_inner(answers, steps) && walk.is_inner(weighted, steps);
+    Some(kinds && chained && inner)
+}
+
 /// The stage that begins at a step.
 pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
     let products = products(walk, at)?;
     let down = products.last()?;
-    let (mul_at, sum_at) = (down.step + 1, down.step + 2);
-    let (Op::Binary(mul), Op::Reduce(sum)) = (walk.op(mul_at)?, walk.op(sum_at)?) else {
-        return None;
-    };
-    let steps = at..sum_at + 1;
-    let kinds = mul.kind == BinaryKind::Mul && sum.kind == ReduceKind::Sum && sum.axis == 1;
-    let (answers, weighted) = (walk.output(down.step, 0)?, walk.output(mul_at, 0)?);
-    let chained = walk.reads(mul_at, 0, answers) && walk.reads(sum_at, 0, weighted);
-    let inner = walk.is_inner(answers, &steps) && walk.is_inner(weighted, &steps);
+    let mul_at = down.step + 1;
+    let steps = at..down.step + 3;
+    let adds_up = adds_up(walk, down.step, &steps)?;
     let sizes = walk.sizes(mul_at, 0);
     let &[n_tokens, n_used, width] = &*sizes else {
         return None;
@@ -156,7 +164,7 @@ pub(super) fn find(walk: &Walk<'_>, at: usize) -> Option<Stage> {
         && width.is_multiple_of(4)
         && (1..=MAX_TOKENS).contains(&n_tokens)
         && width > 0;
-    if !(kinds && chained && inner && fits) {
+    if !(adds_up && fits) {
         return None;
     }
     let (n_tokens, n_used) = (n_tokens as u32, i32::try_from(n_used).ok()?);
